@@ -1,0 +1,243 @@
+"""What the library asks about a layer type, and the plain descriptions of work it answers with.
+
+A :class:`LayerType` answers *questions*: what shape comes out, which blobs are learnt, how many
+multiply-accumulates, what the exact result is, how channels tie together. It never touches the
+engine: :meth:`LayerType.lower` returns an :data:`OpSpec`, a value that says what is to be
+computed, and the engine decides how.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caffe_scnn.errors import ModelError
+from caffe_scnn.model.net import Layer
+
+Shape = tuple[int, ...]
+Array = NDArray[np.float64]
+Weights = NDArray[np.float32]
+
+
+class Coupling(Enum):
+    """How the channels of a layer's bottoms and tops tie together."""
+
+    PRODUCES = "produces"  # new channels: convolution, fc
+    PASSES = "passes"  # channel i of the top is channel i of the bottom: ReLU, pooling, BatchNorm
+    JOINS = "joins"  # all bottoms share one set of channels: Eltwise
+    CONCATENATES = "concatenates"  # the bottoms' channels side by side: Concat
+    SPLITS = "splits"  # one bottom's channels dealt out to several tops: Slice
+    BLOCKS = "blocks"  # channels cannot be followed through: Reshape, LSTM
+
+
+@dataclass(frozen=True)
+class Param:
+    """One learnt blob of a layer: its shape, and the constant it holds when no weights are given."""
+
+    shape: Shape
+    fill: float = 0.0
+
+
+@dataclass(frozen=True)
+class Example:
+    """A small net for the contract tests: a layer's prototxt body and the shapes it is fed.
+
+    ``prototxt`` is the text inside ``layer { … }`` without name, bottom and top.
+    """
+
+    prototxt: str
+    bottoms: tuple[Shape, ...]
+    tops: int = 1
+
+
+# --- descriptions of work, made by LayerType.lower -------------------------------------------
+
+
+@dataclass(frozen=True)
+class ConvolutionSpec:
+    """A 2-D convolution of an (N, C, H, W) bottom; weights (n, C/group, k_h, k_w)."""
+
+    weights: Weights
+    bias: Weights | None
+    stride: tuple[int, int]
+    pad: tuple[int, int]
+    dilation: tuple[int, int]
+    group: int
+
+
+@dataclass(frozen=True)
+class InnerProductSpec:
+    """``y = x Wᵀ + b``: the bottom as (M, K), weights (n, K)."""
+
+    weights: Weights
+    bias: Weights | None
+    rows: int  # M
+
+
+@dataclass(frozen=True)
+class AffineSpec:
+    """``y = x·scale + shift``, one pair of values per channel (axis 1)."""
+
+    scale: Weights
+    shift: Weights
+
+
+@dataclass(frozen=True)
+class ActivationSpec:
+    """An element-wise function; ``kind`` names it, ``args`` are its parameters.
+
+    Kinds: ``relu`` (negative_slope), ``clip`` (min, max), ``sigmoid``, ``tanh``; ``prelu`` takes
+    one slope per channel in ``slopes``.
+    """
+
+    kind: str
+    args: tuple[float, ...] = ()
+    slopes: Weights | None = None
+
+
+@dataclass(frozen=True)
+class PoolingSpec:
+    """Max or average pooling of an (N, C, H, W) bottom, windows as Caffe lays them."""
+
+    method: str  # "max" or "ave"
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pad: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class LRNSpec:
+    """Local response normalisation across channels: ``x·(k + alpha/n·Σx²)^-beta``."""
+
+    local_size: int
+    alpha: float
+    beta: float
+    k: float
+
+
+@dataclass(frozen=True)
+class EltwiseSpec:
+    """Element-wise ``sum`` (with a coefficient per bottom), ``prod`` or ``max``."""
+
+    operation: str
+    coefficients: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class ConcatSpec:
+    """The bottoms side by side along ``axis``."""
+
+    axis: int
+
+
+@dataclass(frozen=True)
+class SoftmaxSpec:
+    """``exp(x − max) / Σ`` along ``axis``."""
+
+    axis: int
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """Every top holds the bottom's values in the same order, under the shape ``infer`` gives."""
+
+
+@dataclass(frozen=True)
+class ConstantSpec:
+    """Tops that do not depend on any bottom."""
+
+    values: tuple[Weights, ...]
+
+
+@dataclass(frozen=True)
+class ReferenceSpec:
+    """No kernel: the layer's own float64 reference computes it."""
+
+
+OpSpec = (
+    ConvolutionSpec
+    | InnerProductSpec
+    | AffineSpec
+    | ActivationSpec
+    | PoolingSpec
+    | LRNSpec
+    | EltwiseSpec
+    | ConcatSpec
+    | SoftmaxSpec
+    | ViewSpec
+    | ConstantSpec
+    | ReferenceSpec
+)
+
+
+class LayerType(ABC):
+    """Everything the library knows about one Caffe layer type.
+
+    Methods take the layer and the shapes (or arrays) of its bottoms and raise
+    :class:`~caffe_scnn.errors.ModelError` (through :func:`refuse`) where Caffe would refuse.
+    """
+
+    type: ClassVar[str]
+    bottoms: ClassVar[tuple[int, int | None]] = (1, 1)  # least and most; None: any number
+    tops: ClassVar[tuple[int, int | None]] = (1, 1)
+    in_place: ClassVar[bool] = False  # may top and bottom be one blob?
+    stock: ClassVar[bool] = True  # is the type in BVLC Caffe?
+
+    @abstractmethod
+    def infer(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        """Shapes of the tops, rounded and clipped exactly as Caffe does."""
+
+    @abstractmethod
+    def reference(self, layer: Layer, bottoms: Sequence[Array]) -> list[Array]:
+        """The tops in float64, written for reading."""
+
+    def params(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Param]:
+        """The learnt blobs, in Caffe's order."""
+        return []
+
+    def macs(self, layer: Layer, bottoms: Sequence[Shape]) -> int:
+        """Multiply-accumulates of one forward pass with every weight counted."""
+        return 0
+
+    def nonzero_macs(self, layer: Layer, bottoms: Sequence[Shape]) -> int:
+        """Multiply-accumulates on non-zero weights; equals :meth:`macs` for layers without."""
+        total = sum(int(np.prod(p.shape, dtype=np.int64)) for p in self.params(layer, bottoms)[:1])
+        if not layer.blobs or not total:
+            return self.macs(layer, bottoms)
+        return self.macs(layer, bottoms) // total * int(np.count_nonzero(layer.blobs[0]))
+
+    def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
+        """What the engine is to compute; the slow reference unless the type says better."""
+        return ReferenceSpec()
+
+    def coupling(self, layer: Layer) -> Coupling:
+        """How channels tie across the layer."""
+        return Coupling.BLOCKS
+
+    def examples(self) -> list[Example]:
+        """Small nets for the contract tests."""
+        return []
+
+
+def refuse(layer: Layer, reason: str) -> ModelError:
+    """Return the error that names the layer and its type; the caller raises it."""
+    return ModelError(f'layer "{layer.name}" ({layer.type}): {reason}')
+
+
+def canonical_axis(layer: Layer, axis: int, ndim: int) -> int:
+    """Turn a negative axis into a position; out of range is an error (Caffe's rule)."""
+    if not -ndim <= axis < ndim:
+        raise refuse(layer, f"axis {axis} is out of range for a blob of {ndim} axes")
+    return axis % ndim
+
+
+def count(shape: Shape) -> int:
+    """Number of values in a blob of this shape (1 for no axes)."""
+    return math.prod(shape)
