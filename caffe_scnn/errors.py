@@ -44,3 +44,7 @@ class PassError(CaffeScnnError):
 
 class KernelError(CaffeScnnError):
     """No kernel for what was asked: an unknown ISA cap, or an operand that does not fit."""
+
+
+class OutputError(CaffeScnnError):
+    """A result that cannot be written: the place is taken, or the system refuses."""

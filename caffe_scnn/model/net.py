@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caffe_scnn.errors import ModelError
+from caffe_scnn.model import prototxt
+from caffe_scnn.model.atomic import atomic_write
+from caffe_scnn.model.messages import UnknownField
+from caffe_scnn.model.net_text import read_net, write_net
 from caffe_scnn.model.prototxt import Document, Message
 from caffe_scnn.proto import caffe_pb2 as pb
 
@@ -26,12 +31,16 @@ class Layer:
     blobs : list of float32 ndarray
         The learnt blobs in Caffe's order. Layers that share a blob hold the same array object.
     source : Message, optional
-        The text this layer was read from; None for a layer made by a program.
+        The text this layer was read from; None for a layer made by a program, the whole document
+        for the layer that stands for old-style ``input`` fields.
+    unknown : list of UnknownField
+        Fields of the text that stock Caffe does not know; kept when the net is written.
     """
 
     proto: pb.LayerParameter
     blobs: list[Blob] = field(default_factory=list)
     source: Message | None = None
+    unknown: list[UnknownField] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -53,6 +62,31 @@ class Layer:
         """Names of the blobs it writes."""
         return list(self.proto.top)
 
+    @property
+    def line(self) -> int | None:
+        """The line of the prototxt on which the layer starts, if it was read from one."""
+        if self.source is None or self.source is self.source.document.root:
+            return None
+        return self.source.document.position(self.source.start)[0]
+
+    def copy(self) -> Layer:
+        """Return a layer that can be changed without changing this one; blobs are not copied."""
+        proto = pb.LayerParameter()
+        proto.CopyFrom(self.proto)
+        return Layer(proto, list(self.blobs), self.source, list(self.unknown))
+
+
+def refuse_unknown(layer: Layer) -> None:
+    """Refuse a layer whose numbers may depend on a field that stock Caffe does not know.
+
+    Raises
+    ------
+    FormatError
+        Names file, line, column, the first such field and the nearest known name.
+    """
+    for unknown in layer.unknown:
+        raise unknown.error()
+
 
 @dataclass(eq=False)
 class Net:
@@ -67,11 +101,58 @@ class Net:
         In file order, which is the order of execution.
     source : Document, optional
         The prototxt it was read from, for lossless writing.
+    unknown : list of UnknownField
+        Fields outside the layers that stock Caffe does not know; kept when the net is written.
     """
 
     proto: pb.NetParameter
     layers: list[Layer] = field(default_factory=list)
     source: Document | None = None
+    unknown: list[UnknownField] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Net:
+        """Read a prototxt.
+
+        Raises
+        ------
+        FormatError
+            The file cannot be read or is no net; names the place.
+        """
+        return cls._from(prototxt.read(path))
+
+    @classmethod
+    def parse(cls, text: str, path: str | None = None) -> Net:
+        """Return the net that a prototxt's text describes; see :meth:`read`."""
+        return cls._from(prototxt.parse(text, path))
+
+    @classmethod
+    def _from(cls, document: Document) -> Net:
+        proto, layers, unknown = read_net(document)
+        made = [Layer(layer.proto, [], layer.source, layer.unknown) for layer in layers]
+        return cls(proto, made, document, unknown)
+
+    def text(self) -> str:
+        """Return the net as prototxt: the text it was read from with what was changed."""
+        return write_net(self.source, self.proto, self.layers)
+
+    def write(self, path: str | Path) -> None:
+        """Write the prototxt; an untouched net gives the bytes it was read from.
+
+        Raises
+        ------
+        OutputError
+            The file cannot be written; an existing one keeps its content.
+        """
+        with atomic_write(path) as file:
+            file.write(self.text().encode("utf-8", "surrogateescape"))
+
+    def copy(self) -> Net:
+        """Return a net that can be changed without changing this one; blobs are not copied."""
+        proto = pb.NetParameter()
+        proto.CopyFrom(self.proto)
+        layers = [layer.copy() for layer in self.layers]
+        return Net(proto, layers, self.source, list(self.unknown))
 
     @property
     def name(self) -> str:

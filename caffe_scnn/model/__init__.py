@@ -1,0 +1,1 @@
+"""The net as data: prototxt and caffemodel, without losing anything."""

@@ -1,0 +1,119 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from caffe_scnn.errors import OutputError
+
+
+def _sibling(path: Path) -> Path:
+    """Return an unused hidden name beside ``path``: a rename within one folder is atomic."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def _failure(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"{path}: cannot be written: {error.strerror or error}")
+
+
+def _create(path: Path) -> BinaryIO:
+    """Open a new file with the permissions a plain ``open`` would give it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o666), "wb")
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
+    """Write a file that replaces ``path`` only when the block ends without an error.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file; through a symbolic link, the file it points to.
+
+    Yields
+    ------
+    BinaryIO
+        The file to write to, in the same folder as ``path``.
+
+    Raises
+    ------
+    OutputError
+        The place cannot be written. Nothing is left behind, and an existing file keeps its content.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = _sibling(target)
+    try:
+        if target.is_dir():
+            raise OutputError(f"{path}: is a folder; name a file in it")
+        with _create(temporary) as file:
+            yield file
+        temporary.replace(target)
+    except OSError as error:
+        raise _failure(Path(path), error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_free(path: Path, overwrite: bool) -> None:
+    if path.is_dir() and overwrite:
+        return
+    if path.is_dir():
+        raise OutputError(f"{path}: the folder exists already; choose another or use --overwrite")
+    if path.exists() or path.is_symlink():
+        raise OutputError(f"{path}: exists and is not a folder; choose another name")
+
+
+def _swap(temporary: Path, path: Path) -> None:
+    """Put ``temporary`` in the place of ``path``; the old folder goes only when that worked."""
+    old = _sibling(path)
+    if path.exists():
+        path.rename(old)
+    try:
+        temporary.rename(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def output_directory(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """Build a folder that appears as ``path`` only when the block ends without an error.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder to make; missing parents are made too.
+    overwrite : bool
+        Replace an existing folder, with everything in it.
+
+    Yields
+    ------
+    Path
+        An empty folder beside ``path`` to write into; it is renamed at the end.
+
+    Raises
+    ------
+    OutputError
+        The folder exists and ``overwrite`` is false, or the place cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    _check_free(target, overwrite)
+    temporary = _sibling(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        yield temporary
+        _swap(temporary, target)
+    except OSError as error:
+        raise _failure(Path(path), error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
