@@ -104,9 +104,10 @@ def _checked(table: dict[str, Any], folder: Path) -> dict[str, Any]:
         arguments["mean"] = _mean(table["mean"], folder)
     if "resize" in table:
         arguments["resize"] = str(table["resize"])
-    wanted = {"scale": (int, float), "crop": int, "channels": str}
+    # type(), not isinstance(): true is no number here.
+    wanted = {"scale": (int, float), "crop": (int,), "channels": (str,)}
     for key, types in wanted.items():
-        if key in table and (isinstance(table[key], bool) or not isinstance(table[key], types)):
+        if key in table and type(table[key]) not in types:
             raise FormatError(f"{key} has the wrong type: {table[key]!r}")
     return arguments
 

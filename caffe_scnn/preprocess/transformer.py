@@ -126,7 +126,10 @@ class Transformer:
         mean subtracted from the cut picture gives the same.
         """
         file = str(mean) if isinstance(mean, Path) else "--mean"
-        values = read_mean(mean) if isinstance(mean, Path) else np.float32(mean or (0.0,))
+        if isinstance(mean, Path):
+            values = read_mean(mean)
+        else:
+            values = np.asarray(mean or (0.0,), np.float32)
         if values.shape[0] not in (1, self.planes):
             raise FormatError(
                 f'{values.shape[0]} values per pixel, but input "{self.blob}" has {self.planes} '

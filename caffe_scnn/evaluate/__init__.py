@@ -1,0 +1,1 @@
+"""Is a net right, how good is it, how fast: comparison, classification, timing."""

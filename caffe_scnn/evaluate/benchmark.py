@@ -1,0 +1,119 @@
+"""Times of a net, layer by layer and whole, alone or in turns with another one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from caffe_scnn.engine import Executor
+from caffe_scnn.evaluate.arrays import Values
+from caffe_scnn.evaluate.timing import Timing, alternate
+from caffe_scnn.model.net import Net
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """One step of a plan: a layer, with the layers that were fused into it.
+
+    Attributes
+    ----------
+    name : str
+        The layers, joined by ``+``.
+    ms, min_ms : float
+        Median and minimum over the repetitions.
+    kernel, why : str
+        What ran, and why it was chosen.
+    macs, nonzero_macs : int
+        Multiply-accumulates, with every weight counted, and on non-zero weights.
+    """
+
+    name: str
+    ms: float
+    min_ms: float
+    kernel: str
+    why: str
+    macs: int
+    nonzero_macs: int
+
+    @property
+    def gflops(self) -> float:
+        """Effective GFLOP/s: 2 · macs / median, zeros counted as if they were computed."""
+        return 2e-6 * self.macs / self.ms if self.ms else 0.0
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Times of one net, and of the net it was measured against.
+
+    Attributes
+    ----------
+    layers : tuple of LayerTime
+    total, against : Timing
+        Whole forward passes, taken in turns; ``against`` is None when there is no other net.
+    """
+
+    layers: tuple[LayerTime, ...]
+    total: Timing
+    against: Timing | None
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times faster than the other net: its median / ours."""
+        return self.against.median_ms / self.total.median_ms if self.against else None
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one pass with every weight counted."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def gflops(self) -> float:
+        """Effective GFLOP/s of the whole net."""
+        return 2e-6 * self.macs / self.total.median_ms
+
+
+def benchmark(
+    net: Net,
+    inputs: Mapping[str, Values],
+    against: Net | None = None,
+    *,
+    threads: int | None = None,
+    repeat: int = 10,
+) -> Benchmark:
+    """Measure a net.
+
+    Parameters
+    ----------
+    net, against : Net
+        Loaded, phase-selected nets that take the same inputs.
+    inputs : mapping
+        Blob name → float32 array.
+    repeat : int
+        Timed passes of each net; two more warm up.
+
+    Raises
+    ------
+    ModelError
+        A net does not take the inputs.
+    """
+    shapes = {name: array.shape for name, array in inputs.items()}
+    nets = {"net": net} | ({"against": against} if against else {})
+    executors = {name: Executor(each, shapes, threads=threads) for name, each in nets.items()}
+    timings = alternate({n: _forward(e, inputs) for n, e in executors.items()}, repeat)
+    layers = tuple(
+        LayerTime(
+            name="+".join(time.step.layers),
+            ms=time.median_ms,
+            min_ms=time.min_ms,
+            kernel=time.step.kernel,
+            why=time.step.why,
+            macs=time.step.macs,
+            nonzero_macs=time.step.nonzero_macs,
+        )
+        for time in executors["net"].profile(inputs, repeat=repeat)
+    )
+    return Benchmark(layers, timings["net"], timings.get("against"))
+
+
+def _forward(executor: Executor, inputs: Mapping[str, Values]) -> Callable[[], object]:
+    return lambda: executor.run(inputs)
