@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message as Proto
 
 from caffe_scnn.errors import FormatError
@@ -52,7 +52,7 @@ class UnknownField:
         )
 
 
-def fields_of(descriptor: Descriptor) -> Mapping[str, FieldDescriptor]:
+def fields_of(descriptor: Any) -> Mapping[str, FieldDescriptor]:
     """Return the schema's fields by name."""
     fields: Mapping[str, FieldDescriptor] = descriptor.fields_by_name
     return fields

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
-from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 
 from caffe_scnn.errors import FormatError
 from caffe_scnn.model.prototxt import Document, Scalar
@@ -105,7 +106,7 @@ def _bool(scalar: Scalar) -> bool:
     raise ValueError("neither true nor false; write one of these (without quotes)")
 
 
-def _enum(scalar: Scalar, enum: EnumDescriptor) -> int:
+def _enum(scalar: Scalar, enum: Any) -> int:
     if scalar.kind == "name" and scalar.text in enum.values_by_name:
         return int(enum.values_by_name[scalar.text].number)
     if scalar.kind == "integer" and _digits(scalar) in enum.values_by_number:
@@ -154,7 +155,8 @@ def format_scalar(value: Value, field: FieldDescriptor) -> str:
     if field.type == FieldDescriptor.TYPE_BOOL:
         return "true" if value else "false"
     if field.type == FieldDescriptor.TYPE_ENUM:
-        known = field.enum_type.values_by_number.get(value)
+        values: Any = field.enum_type
+        known = values.values_by_number.get(value)
         return str(known.name) if known else str(value)
     if field.type == FieldDescriptor.TYPE_FLOAT:
         return _shortest(str(np.float32(value)))

@@ -1,0 +1,213 @@
+"""BlobProto and ndarray: one learnt blob (or a mean image) as stored in a file."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caffe_scnn.errors import FormatError
+from caffe_scnn.model.wire import (
+    BYTES,
+    FIXED32,
+    FIXED64,
+    VARINT,
+    WireField,
+    WireFile,
+    encode_head,
+    encode_varint,
+    signed,
+)
+
+# Field numbers of BlobProto; 1 to 4 are num, channels, height and width.
+_LEGACY = (1, 2, 3, 4)
+_DATA, _SHAPE, _DOUBLE = 5, 7, 8
+_DIM = 1
+
+MAX_AXES = 32
+MAX_COUNT = 2**31 - 1
+_PIECE = 1 << 18  # values converted at a time where they are not stored as we hold them
+
+
+@dataclass(eq=False)
+class StoredBlob:
+    """One blob of a file.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        As stored.
+    legacy : bool
+        Whether the shape is the old (num, channels, height, width).
+    array : float32 ndarray
+        The values, in that shape.
+    """
+
+    shape: tuple[int, ...]
+    legacy: bool
+    array: NDArray[np.float32]
+
+
+@dataclass
+class _Content:
+    """What a BlobProto holds: its shape, and where its values lie in the file."""
+
+    legacy: dict[int, int] = field(default_factory=dict)
+    dims: list[int] = field(default_factory=list)
+    floats: list[WireField] = field(default_factory=list)
+    doubles: list[WireField] = field(default_factory=list)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Caffe's rule: any old field present makes the blob four-axis, absent ones are 0."""
+        if self.legacy:
+            return tuple(self.legacy.get(number, 0) for number in _LEGACY)
+        return tuple(self.dims)
+
+
+def read_blob(file: WireFile, start: int, end: int, owner: str) -> StoredBlob:
+    """Read the BlobProto between two offsets of a file.
+
+    Double data are preferred over float data and rounded to float32.
+
+    Parameters
+    ----------
+    file : WireFile
+        The file.
+    start, end : int
+        Where the message lies.
+    owner : str
+        Whose blob it is, for messages.
+
+    Raises
+    ------
+    FormatError
+        The bytes are no BlobProto, or the number of values is not what the shape says.
+    """
+    content = _Content()
+    for part in file.fields(start, end):
+        _note(file, content, part)
+    shape = content.shape
+    runs, width = (content.doubles, 8) if content.doubles else (content.floats, 4)
+    stored = sum(_values(file, run, width) for run in runs)
+    if len(shape) > MAX_AXES or any(dim < 0 for dim in shape) or math.prod(shape) > MAX_COUNT:
+        raise file.error(f"{owner} has the impossible shape {_short(shape)}", start)
+    if math.prod(shape) != stored:
+        raise file.error(
+            f"{owner} has the shape {_short(shape)} = {math.prod(shape)} values, "
+            f"but {stored} are stored{_why(content)}",
+            start,
+        )
+    array = np.empty(stored, np.float32)
+    _load(file, runs, width, array)
+    return StoredBlob(shape, bool(content.legacy), array.reshape(shape))
+
+
+def _note(file: WireFile, content: _Content, part: WireField) -> None:
+    """Take note of one field; a known number with a foreign wire type is an unknown field."""
+    if part.number in _LEGACY and part.wire == VARINT:
+        content.legacy[part.number] = signed(part.value, 32)
+    elif part.number == _SHAPE and part.wire == BYTES:
+        content.dims += _dims(file, part)
+    elif part.number == _DATA and part.wire in (BYTES, FIXED32) and part.end > part.start:
+        content.floats.append(part)
+    elif part.number == _DOUBLE and part.wire in (BYTES, FIXED64) and part.end > part.start:
+        content.doubles.append(part)
+
+
+def _dims(file: WireFile, shape: WireField) -> Iterator[int]:
+    """Yield the axes of a BlobShape, packed or not."""
+    count = 0
+    for part in file.fields(shape.start, shape.end):
+        if part.number != _DIM or part.wire not in (VARINT, BYTES):
+            continue
+        at = part.start
+        while at < part.end:
+            value, at = file.varint(at, part.end)
+            yield signed(value)
+            count += 1
+            if count > MAX_AXES:
+                raise file.error(f"a blob has more than {MAX_AXES} axes", part.start)
+
+
+def _values(file: WireFile, run: WireField, width: int) -> int:
+    """Return how many values a packed field or a run of single ones holds."""
+    if run.wire != BYTES:
+        return run.times
+    if (run.end - run.start) % width:
+        raise file.error(f"packed values end within one of them ({width} bytes each)", run.end)
+    return (run.end - run.start) // width
+
+
+def _load(
+    file: WireFile, runs: Sequence[WireField], width: int, array: NDArray[np.float32]
+) -> None:
+    """Fill an array; packed floats go straight from the file into it."""
+    at = 0
+    for run in runs:
+        count = _values(file, run, width)
+        target = array[at : at + count]
+        if run.wire == BYTES and width == 4:
+            file.read_into(target.view(np.uint8).data, run.start)
+            if sys.byteorder == "big":
+                target.byteswap(inplace=True)
+        else:
+            _convert(file, run, width, target)
+        at += count
+
+
+def _convert(file: WireFile, run: WireField, width: int, target: NDArray[np.float32]) -> None:
+    """Read values that are spread out or doubles, a piece at a time."""
+    stride = run.stride or width
+    kind = np.dtype("<f8" if width == 8 else "<f4")
+    for first in range(0, target.size, _PIECE):
+        count = min(_PIECE, target.size - first)
+        start = run.start + first * stride
+        raw = np.frombuffer(file.read(start, start + count * stride), np.uint8)
+        values = np.ascontiguousarray(raw.reshape(count, stride)[:, stride - width :])
+        with np.errstate(over="ignore"):  # a double beyond float32 becomes inf, as in Caffe
+            target[first : first + count] = values.view(kind)[:, 0]
+
+
+def _short(shape: Sequence[int]) -> str:
+    listed = ", ".join(str(dim) for dim in shape[:MAX_AXES])
+    return f"({listed}{', …' if len(shape) > MAX_AXES else ''})"
+
+
+def _why(content: _Content) -> str:
+    if content.legacy and content.dims:
+        return (
+            f"; the file has both the old num/channels/height/width and a shape "
+            f"{_short(content.dims)}, and the old form counts"
+        )
+    if not (content.floats or content.doubles):
+        return " (half-precision or otherwise foreign data are not read)"
+    return ""
+
+
+def encode_blob(array: NDArray[np.float32]) -> tuple[bytes, memoryview, bytes]:
+    """Return a BlobProto as (head, values, tail); the values are written as they are in memory."""
+    values = np.ascontiguousarray(array, "<f4").reshape(-1).view(np.uint8).data
+    dims = b"".join(encode_varint(dim) for dim in array.shape)
+    shape = encode_head(_DIM, len(dims)) + dims if dims else b""
+    return encode_head(_DATA, values.nbytes), values, encode_head(_SHAPE, len(shape)) + shape
+
+
+def read_binaryproto(path: str | Path) -> StoredBlob:
+    """Read a file that holds one BlobProto, such as a mean image.
+
+    Raises
+    ------
+    FormatError
+        The file cannot be read or holds no blob.
+    """
+    with WireFile(path) as file:
+        blob = read_blob(file, 0, file.size, "the blob")
+        if blob.array.ndim == 0:
+            raise FormatError("holds no blob; is it a mean image (binaryproto)?", file.path)
+        return blob
