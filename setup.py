@@ -48,7 +48,7 @@ class BuildExt(build_ext):
         super().run()
 
 
-compile_args = ["-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+compile_args = ["-std=c11", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-Wall"]
 link_args: list[str] = []
 compile_args += ["-O1", "-g", "-fsanitize=address,undefined"] if DEBUG else ["-O3"]
 if DEBUG:

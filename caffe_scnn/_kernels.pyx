@@ -1,0 +1,596 @@
+"""The kernels behind Python: checked arguments, one parallel loop over tiles, nothing else.
+
+Activations are :class:`Planes` inside one float32 arena; see ``kernels/scnn.h`` for the layout.
+Every function computes the same bits for any number of threads: the work is cut into tiles first
+and dealt out afterwards.
+"""
+
+cimport cython
+from cython.parallel cimport prange, threadid
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
+from libc.string cimport memcpy, memset
+
+import os
+
+from caffe_scnn.errors import KernelError
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #include <omp.h>
+    #define scnn_openmp() 1
+    #define scnn_processors() omp_get_num_procs()
+    #else
+    #define scnn_openmp() 0
+    #define scnn_processors() 1
+    #endif
+    """
+    int scnn_openmp() nogil
+    int scnn_processors() nogil
+
+cdef extern from "scnn.h" nogil:
+    ctypedef struct scnn_matrix:
+        const int64_t *start
+        const void *delta
+        const float *value
+        const float *bias
+        const float *slope
+        const int32_t *channel
+        int32_t rows
+        int32_t delta_bytes
+        float low
+        float high
+    ctypedef struct scnn_store:
+        const int32_t *piece
+        const int32_t *shift
+        const uint32_t *mask
+    ctypedef void (*scnn_sconv_fn)(const scnn_matrix *, int32_t, int32_t, const float *, int32_t,
+                                   float *, const float *, int64_t, const scnn_store *) noexcept nogil
+    ctypedef void (*scnn_gemv_fn)(const float *, const float *, const float *, float *, int64_t,
+                                  int64_t, int64_t) noexcept nogil
+    ctypedef void (*scnn_spmv_fn)(const int64_t *, const uint16_t *, const float *, const float *,
+                                  const float *, float *, int64_t, int64_t) noexcept nogil
+    ctypedef struct scnn_pool:
+        int32_t height, width, out_height, out_width
+        int32_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w
+        int64_t in_pitch, out_pitch
+    ctypedef void (*scnn_maxpool_fn)(const scnn_pool *, const float *, float *, float *) noexcept nogil
+    ctypedef struct scnn_lrn:
+        int32_t channels, local_size
+        int64_t in_plane, out_plane
+        float alpha_over_n, beta, k
+    ctypedef void (*scnn_lrn_fn)(const scnn_lrn *, const float *, float *, int64_t) noexcept nogil
+    ctypedef void (*scnn_affine_fn)(const float *, float *, int64_t, float, float, float, float,
+                                    float) noexcept nogil
+    ctypedef void (*scnn_binary_fn)(int32_t, const float *, const float *, float *, int64_t,
+                                    float, float, float, float) noexcept nogil
+    ctypedef struct scnn_phase:
+        int32_t height, width, rows, columns, stride_h, stride_w
+        int64_t in_pitch, out_pitch
+    ctypedef void (*scnn_phase_fn)(const scnn_phase *, const float *, float *, int32_t,
+                                   int32_t) noexcept nogil
+    ctypedef struct scnn_kernel:
+        const char *name
+        const char *op
+        const char *isa
+        int32_t rows
+        int32_t vectors
+        int32_t lanes
+        void (*run)() noexcept nogil
+    const scnn_kernel *scnn_kernels
+    const int32_t scnn_kernel_count
+    const char **scnn_isas
+    const int32_t scnn_isa_count
+    int32_t scnn_isa_supported(int32_t isa)
+
+# Rows of a fully connected layer that one task computes; a multiple of the kernel's four.
+DEF GEMV_ROWS = 64
+# Positions that one task of an element-wise step or a normalisation covers.
+DEF RUN = 4096
+
+
+# --- which kernels there are ---------------------------------------------------------------------
+
+def isas():
+    """Names of the ISA tiers this processor can run, best first."""
+    return [scnn_isas[i].decode() for i in range(scnn_isa_count) if scnn_isa_supported(i)]
+
+
+def best_isa(cap=None):
+    """Return the ISA to use: ``cap``, or ``CAFFE_SCNN_ISA``, or the best there is.
+
+    Raises
+    ------
+    KernelError
+        The name is unknown, or this processor cannot run it.
+    """
+    known = [scnn_isas[i].decode() for i in range(scnn_isa_count)]
+    available = isas()
+    wanted = cap or os.environ.get("CAFFE_SCNN_ISA") or available[0]
+    if wanted not in known:
+        raise KernelError(f'unknown ISA "{wanted}"; CAFFE_SCNN_ISA may be one of {", ".join(known)}')
+    if wanted not in available:
+        raise KernelError(f'this processor cannot run ISA "{wanted}"; it has {", ".join(available)}')
+    return wanted
+
+
+def kernels():
+    """All compiled kernels as (name, op, isa, rows, vectors, lanes), best ISA first."""
+    return [
+        (scnn_kernels[i].name.decode(), scnn_kernels[i].op.decode(), scnn_kernels[i].isa.decode(),
+         scnn_kernels[i].rows, scnn_kernels[i].vectors, scnn_kernels[i].lanes)
+        for i in range(scnn_kernel_count)
+    ]
+
+
+def openmp():
+    """Whether the module was built with OpenMP."""
+    return bool(scnn_openmp())
+
+
+def processors():
+    """Processors that OpenMP would use."""
+    return scnn_processors()
+
+
+cdef const scnn_kernel *find(str op, str isa, int rows=0, int vectors=0) except NULL:
+    cdef const scnn_kernel *kernel
+    cdef int i
+    op_name, isa_name = op.encode(), isa.encode()
+    for i in range(scnn_kernel_count):
+        kernel = &scnn_kernels[i]
+        if (kernel.op == <bytes>op_name and kernel.isa == <bytes>isa_name
+                and kernel.rows == rows and kernel.vectors == vectors):
+            return kernel
+    raise KernelError(f"no kernel {op} {rows}x{vectors} for {isa}")
+
+
+# --- activations ---------------------------------------------------------------------------------
+
+@cython.final
+cdef class Planes:
+    """A block of channel planes in the arena.
+
+    Pixel (y, x) of channel c of item n lies at ``at + n·channels·plane + c·plane + lead +
+    y·pitch + x``; everything else in a plane is halo, which its producer sets to zero.
+    """
+
+    cdef readonly int64_t at
+    cdef readonly int channels, height, width
+    cdef readonly int64_t pitch, lead, plane, item
+
+    def __init__(self, at, channels, height, width, pitch, lead, plane, item=None):
+        self.at, self.channels, self.height, self.width = at, channels, height, width
+        self.pitch, self.lead, self.plane = pitch, lead, plane
+        self.item = channels * plane if item is None else item
+        if (min(at, lead) < 0 or min(channels, height, width) < 1 or pitch < width
+                or plane < lead + (height - 1) * pitch + width or self.item < channels * plane):
+            raise KernelError("planes that overlap or are empty")
+
+    cdef bint dense(self) noexcept nogil:
+        """No halo between pixels: a plane is one run."""
+        return self.pitch == self.width
+
+    cdef int64_t run(self) noexcept nogil:
+        """Length of the run from the first pixel to the last, gaps included."""
+        return (self.height - 1) * self.pitch + self.width
+
+    def end(self, items):
+        """First position behind the block."""
+        return self.at + (items - 1) * self.item + self.channels * self.plane
+
+
+cdef void zero_halo(float *plane, Planes p) noexcept nogil:
+    """Set everything but the pixels of one plane to zero; rounding slack at its end is left."""
+    cdef int64_t gap = p.pitch - p.width, y, end
+    cdef float *row = plane + p.lead
+    if p.lead:
+        memset(plane, 0, p.lead * sizeof(float))
+    if gap:
+        for y in range(p.height - 1):
+            memset(row + y * p.pitch + p.width, 0, gap * sizeof(float))
+    end = p.lead + p.run()
+    if p.lead and end < p.plane:
+        memset(plane + end, 0, (p.plane - end) * sizeof(float))
+
+
+cdef int check(const float[::1] arena, Planes p, int items) except -1:
+    if items < 1 or p.end(items) > arena.shape[0]:
+        raise KernelError(f"planes end at {p.end(items)}, the arena at {arena.shape[0]}")
+    return 0
+
+
+# --- convolution ---------------------------------------------------------------------------------
+
+@cython.final
+cdef class Convolution:
+    """Packed weights, and how their flat run is tiled and stored (see ``engine/pack.py``).
+
+    Parameters
+    ----------
+    isa : str
+    rows : int
+        Output channels a block.
+    vectors : int
+        Vectors a tile; the last tile of a run may have fewer.
+    start : int64 ndarray of shape (blocks + 1,)
+    delta : uint16 or uint32 ndarray of shape (entries,)
+    value : float32 ndarray of shape (entries · rows,)
+    bias, slope : float32 ndarray of shape (blocks · rows,); slope may be None
+    channel : int32 ndarray of shape (blocks · rows,)
+    chunk : int32 ndarray
+        Boundaries of the groups of blocks that one task computes.
+    piece, shift, mask : int32, int32, uint32 ndarray
+        Where each vector of the run goes (``scnn_store``).
+    base, reach : int
+        Offset of the first weight's input from the first pixel; the largest offset of any weight.
+    low, high : float
+        Clamp of the result.
+    chunks_first : bool
+        True: all tiles of a chunk before the next chunk (its weights stay in cache); False: all
+        chunks of a tile before the next tile (its inputs stay in cache).
+    """
+
+    cdef scnn_sconv_fn[17] table
+    cdef scnn_matrix matrix
+    cdef scnn_store store
+    cdef int vectors, run_vectors, lanes
+    cdef int64_t base, reach, write_low, write_high
+    cdef int top_channel
+    cdef bint chunks_first
+    cdef const int32_t[::1] chunk
+    cdef tuple keep
+
+    def __init__(self, str isa, int rows, int vectors, const int64_t[::1] start not None, delta,
+                 const float[::1] value not None, const float[::1] bias not None, slope,
+                 const int32_t[::1] channel not None, const int32_t[::1] chunk not None,
+                 const int32_t[::1] piece not None, const int32_t[::1] shift not None,
+                 const uint32_t[::1] mask not None, int64_t base, int64_t reach,
+                 float low, float high, bint chunks_first):
+        cdef const uint16_t[::1] narrow
+        cdef const uint32_t[::1] wide
+        cdef const float[::1] slopes
+        cdef int v, p
+        cdef int64_t blocks = start.shape[0] - 1, position
+        self.run_vectors = piece.shape[0] - 1
+        self.vectors = vectors
+        for v in range(1, 17):
+            self.table[v] = NULL
+        for v in {vectors, self.run_vectors % vectors or vectors}:
+            kernel = find("sconv", isa, rows, v)
+            self.table[v] = <scnn_sconv_fn>kernel.run
+            self.lanes = kernel.lanes
+        if (start[0] != 0 or start[blocks] != delta.shape[0]
+                or value.shape[0] != delta.shape[0] * rows or bias.shape[0] != blocks * rows
+                or channel.shape[0] != blocks * rows or chunk[0] != 0
+                or chunk[chunk.shape[0] - 1] != blocks or piece[0] != 0
+                or piece[self.run_vectors] != shift.shape[0] or shift.shape[0] != mask.shape[0]):
+            raise KernelError("the streams of a packed convolution do not fit together")
+        self.matrix.start, self.matrix.channel = &start[0], &channel[0]
+        self.matrix.value = &value[0] if value.shape[0] else NULL
+        self.matrix.bias, self.matrix.slope = &bias[0], NULL
+        if slope is not None:
+            slopes = slope
+            if slopes.shape[0] != blocks * rows:
+                raise KernelError("one slope an output channel is needed")
+            self.matrix.slope = &slopes[0]
+        self.matrix.rows, self.matrix.delta_bytes = rows, delta.itemsize
+        if delta.itemsize == 2:
+            narrow = delta
+            self.matrix.delta = &narrow[0] if narrow.shape[0] else NULL
+        else:
+            wide = delta
+            self.matrix.delta = &wide[0] if wide.shape[0] else NULL
+        self.matrix.low, self.matrix.high = low, high
+        self.store.piece, self.store.shift, self.store.mask = &piece[0], &shift[0], &mask[0]
+        self.base, self.reach, self.chunk = base, reach, chunk
+        self.chunks_first = chunks_first
+        self.write_low, self.write_high = 0, 0
+        for v in range(self.run_vectors):
+            for p in range(piece[v], piece[v + 1]):
+                position = <int64_t>v * self.lanes + shift[p]
+                for lane in range(self.lanes):
+                    if mask[p] >> lane & 1:
+                        self.write_low = min(self.write_low, position + lane)
+                        self.write_high = max(self.write_high, position + lane + 1)
+        self.top_channel = max(channel)
+        self.keep = (start, delta, value, bias, slope, channel, piece, shift, mask)
+
+    def run(self, const float[::1] memory not None, Planes src not None,
+            float[::1] target not None, Planes dst not None, Planes residual, int items,
+            int threads):
+        """Compute ``dst`` in ``target`` from ``src`` in ``memory``.
+
+        ``residual`` (or None), planes in ``target`` with the geometry of dst, is added before the
+        clamp. ``memory`` and ``target`` may be one array.
+
+        Raises
+        ------
+        KernelError
+            An operand lies outside its memory.
+        """
+        cdef int chunks = self.chunk.shape[0] - 1
+        cdef int tiles = (self.run_vectors + self.vectors - 1) // self.vectors
+        cdef int64_t task, tasks = <int64_t>items * chunks * tiles
+        cdef const float *added = NULL
+        cdef int64_t added_item = 0
+        cdef int64_t begin = src.at + src.lead + self.base
+        cdef int64_t end = (begin + (items - 1) * src.item + self.reach
+                            + <int64_t>self.run_vectors * self.lanes)
+        check(memory, src, items)
+        check(target, dst, items)
+        if (begin < 0 or end > memory.shape[0] or self.top_channel >= dst.channels
+                or dst.lead + self.write_low < 0 or dst.lead + self.write_high > dst.plane):
+            raise KernelError("a convolution reaches outside its planes")
+        if residual is not None:
+            check(target, residual, items)
+            if (residual.plane, residual.lead, residual.pitch) != (dst.plane, dst.lead, dst.pitch):
+                raise KernelError("the added planes differ in geometry from the result's")
+            added, added_item = &target[0] + residual.at + residual.lead, residual.item
+        cdef const float *x = &memory[0] + begin
+        cdef float *y = &target[0] + dst.at
+        if threads == 1 or tasks == 1:
+            with nogil:
+                for task in range(tasks):
+                    self.tile(task, chunks, tiles, x, src.item, y, dst, added, added_item)
+        else:
+            for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+                self.tile(task, chunks, tiles, x, src.item, y, dst, added, added_item)
+
+    cdef void tile(self, int64_t task, int chunks, int tiles, const float *x, int64_t x_item,
+                   float *y, Planes dst, const float *residual,
+                   int64_t residual_item) noexcept nogil:
+        cdef int64_t item = task // (<int64_t>chunks * tiles)
+        cdef int rest = task % (<int64_t>chunks * tiles)
+        cdef int chunk = rest // tiles if self.chunks_first else rest % chunks
+        cdef int tile = rest % tiles if self.chunks_first else rest // chunks
+        cdef int first = tile * self.vectors
+        cdef int vectors = min(self.vectors, self.run_vectors - first)
+        cdef int begin = self.chunk[chunk], end = self.chunk[chunk + 1], row
+        cdef float *out = y + item * dst.item
+        if tile == 0 and (dst.lead or dst.pitch != dst.width):
+            for row in range(begin * self.matrix.rows, end * self.matrix.rows):
+                if self.matrix.channel[row] >= 0:
+                    zero_halo(out + self.matrix.channel[row] * dst.plane, dst)
+        if residual != NULL:
+            residual = residual + item * residual_item
+        self.table[vectors](&self.matrix, begin, end, x + item * x_item, first, out + dst.lead,
+                            residual, dst.plane, &self.store)
+
+
+# --- fully connected layers at batch 1 -----------------------------------------------------------
+
+def gemv(str isa, const float[:, ::1] w not None, const float[::1] bias, const float[::1] x not None,
+         float[::1] y not None, int threads):
+    """``y = w x + bias``; w (n, k), x (k,), y (n,); bias may be None."""
+    cdef scnn_gemv_fn run = <scnn_gemv_fn>find("gemv", isa).run
+    cdef int64_t n = w.shape[0], tasks = (n + GEMV_ROWS - 1) // GEMV_ROWS, task
+    cdef const float *b = NULL
+    if x.shape[0] != w.shape[1] or y.shape[0] != n or (bias is not None and bias.shape[0] != n):
+        raise KernelError(f"gemv of {w.shape[0]}x{w.shape[1]} with {x.shape[0]} to {y.shape[0]}")
+    if bias is not None:
+        b = &bias[0]
+    if threads == 1:
+        run(&w[0, 0], b, &x[0], &y[0], w.shape[1], 0, n)
+        return
+    for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+        run(&w[0, 0], b, &x[0], &y[0], w.shape[1], task * GEMV_ROWS, min(n, (task + 1) * GEMV_ROWS))
+
+
+def spmv(str isa, const int64_t[::1] start not None, const uint16_t[::1] column not None,
+         const float[::1] value not None, const float[::1] bias, const float[::1] x not None,
+         float[::1] y not None, int threads):
+    """``y = w x + bias`` with w in sparse rows of (column, value)."""
+    cdef scnn_spmv_fn run = <scnn_spmv_fn>find("spmv", isa).run
+    cdef int64_t n = y.shape[0], tasks = (n + GEMV_ROWS - 1) // GEMV_ROWS, task
+    cdef const float *b = NULL
+    cdef const uint16_t *columns = NULL
+    cdef const float *values = NULL
+    if (start.shape[0] != n + 1 or start[n] != value.shape[0] or value.shape[0] != column.shape[0]
+            or x.shape[0] > 65536 or (bias is not None and bias.shape[0] != n)):
+        raise KernelError("the streams of a sparse fully connected layer do not fit together")
+    if bias is not None:
+        b = &bias[0]
+    if value.shape[0]:
+        columns, values = &column[0], &value[0]
+    if threads == 1:
+        run(&start[0], columns, values, b, &x[0], &y[0], 0, n)
+        return
+    for task in prange(tasks, nogil=True, num_threads=threads, schedule="dynamic"):
+        run(&start[0], columns, values, b, &x[0], &y[0], task * GEMV_ROWS,
+            min(n, (task + 1) * GEMV_ROWS))
+
+
+# --- the other layers ----------------------------------------------------------------------------
+
+def pool(str isa, str method, float[::1] arena not None, Planes src not None, Planes dst not None,
+         kernel, stride, pad, int items, float[:, ::1] scratch not None, int threads):
+    """Max or average pooling; ``method`` is "max" or "ave", scratch (threads, width of src)."""
+    cdef scnn_maxpool_fn run = <scnn_maxpool_fn>find(f"{method}pool", isa).run
+    cdef scnn_pool geometry
+    cdef int64_t task, tasks = <int64_t>items * src.channels
+    cdef float *data = &arena[0]
+    check(arena, src, items)
+    check(arena, dst, items)
+    geometry.height, geometry.width = src.height, src.width
+    geometry.out_height, geometry.out_width = dst.height, dst.width
+    geometry.kernel_h, geometry.kernel_w = kernel
+    geometry.stride_h, geometry.stride_w = stride
+    geometry.pad_h, geometry.pad_w = pad
+    geometry.in_pitch, geometry.out_pitch = src.pitch, dst.pitch
+    if (src.channels != dst.channels or scratch.shape[0] < threads
+            or scratch.shape[1] < src.width
+            or (dst.height - 1) * geometry.stride_h - geometry.pad_h >= src.height
+            or (dst.width - 1) * geometry.stride_w - geometry.pad_w >= src.width
+            or geometry.pad_h >= geometry.kernel_h or geometry.pad_w >= geometry.kernel_w):
+        raise KernelError("a pooling window without pixels, or too small a scratch")
+    if threads == 1:
+        with nogil:
+            for task in range(tasks):
+                pool_plane(run, &geometry, data, src, dst, task, &scratch[0, 0])
+        return
+    for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+        pool_plane(run, &geometry, data, src, dst, task, &scratch[threadid(), 0])
+
+
+cdef void pool_plane(scnn_maxpool_fn run, const scnn_pool *geometry, float *data, Planes src,
+                     Planes dst, int64_t task, float *scratch) noexcept nogil:
+    cdef int64_t item = task // src.channels, channel = task % src.channels
+    cdef float *out = data + dst.at + item * dst.item + channel * dst.plane
+    zero_halo(out, dst)
+    run(geometry, data + src.at + item * src.item + channel * src.plane + src.lead, out + dst.lead,
+        scratch)
+
+
+def lrn(str isa, float[::1] arena not None, Planes src not None, Planes dst not None,
+        int local_size, float alpha, float beta, float k, int items, int threads):
+    """Local response normalisation across channels."""
+    cdef scnn_lrn_fn run = <scnn_lrn_fn>find("lrn", isa).run
+    cdef scnn_lrn spec
+    cdef bint whole = src.pitch == dst.pitch == src.width
+    cdef int64_t runs = 1 if whole else src.height
+    cdef int64_t size = src.run() if whole else src.width
+    cdef int64_t strips = (size + 255) // 256
+    cdef int64_t task, tasks = items * runs * strips
+    cdef float *data = &arena[0]
+    same_pixels(arena, src, dst, items)
+    spec.channels, spec.local_size = src.channels, local_size
+    spec.in_plane, spec.out_plane = src.plane, dst.plane
+    spec.alpha_over_n, spec.beta, spec.k = alpha / local_size, beta, k
+    halos(data, dst, items, threads)
+    for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+        lrn_strip(run, &spec, data, src, dst, task, runs, strips, size)
+
+
+cdef void lrn_strip(scnn_lrn_fn run, const scnn_lrn *spec, float *data, Planes src, Planes dst,
+                    int64_t task, int64_t runs, int64_t strips, int64_t size) noexcept nogil:
+    cdef int64_t strip = task % strips, y = task // strips % runs, item = task // (strips * runs)
+    run(spec, data + src.at + item * src.item + src.lead + y * src.pitch + strip * 256,
+        data + dst.at + item * dst.item + dst.lead + y * dst.pitch + strip * 256,
+        min(256, size - strip * 256))
+
+
+def affine(str isa, float[::1] arena not None, Planes src not None, Planes dst not None,
+           const float[::1] scale not None, const float[::1] shift not None,
+           const float[::1] slope not None, float low, float high, int items, int threads):
+    """``clamp(leaky(x · scale + shift))`` with one scale, shift and slope a channel."""
+    cdef scnn_affine_fn run = <scnn_affine_fn>find("affine", isa).run
+    cdef int64_t task, tasks = <int64_t>items * src.channels
+    cdef float *data = &arena[0]
+    same_pixels(arena, src, dst, items)
+    if not scale.shape[0] == shift.shape[0] == slope.shape[0] == src.channels:
+        raise KernelError(f"{scale.shape[0]} scales for {src.channels} channels")
+    for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+        affine_plane(run, data, src, dst, task, &scale[0], &shift[0], &slope[0], low, high)
+
+
+cdef void affine_plane(scnn_affine_fn run, float *data, Planes src, Planes dst, int64_t task,
+                       const float *scale, const float *shift, const float *slope, float low,
+                       float high) noexcept nogil:
+    cdef int64_t item = task // src.channels, c = task % src.channels, y
+    cdef const float *x = data + src.at + item * src.item + c * src.plane + src.lead
+    cdef float *plane = data + dst.at + item * dst.item + c * dst.plane
+    cdef float *out = plane + dst.lead
+    if src.dense() and dst.dense():
+        run(x, out, src.run(), scale[c], shift[c], slope[c], low, high)
+    else:
+        for y in range(src.height):
+            run(x + y * src.pitch, out + y * dst.pitch, src.width, scale[c], shift[c], slope[c],
+                low, high)
+    zero_halo(plane, dst)
+
+
+def binary(str isa, int op, float[::1] arena not None, Planes a not None, Planes b not None,
+           Planes dst not None, float ca, float cb, float low, float high, int items, int threads):
+    """``a·ca + b·cb`` (op 0), ``a·b`` (1) or ``max(a, b)`` (2), then the clamp."""
+    cdef scnn_binary_fn run = <scnn_binary_fn>find("binary", isa).run
+    cdef int64_t task, tasks = <int64_t>items * dst.channels
+    cdef float *data = &arena[0]
+    same_pixels(arena, a, dst, items)
+    same_pixels(arena, b, dst, items)
+    for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+        binary_plane(run, op, data, a, b, dst, task, ca, cb, low, high)
+
+
+cdef void binary_plane(scnn_binary_fn run, int op, float *data, Planes a, Planes b, Planes dst,
+                       int64_t task, float ca, float cb, float low, float high) noexcept nogil:
+    cdef int64_t item = task // dst.channels, c = task % dst.channels, y
+    cdef const float *xa = data + a.at + item * a.item + c * a.plane + a.lead
+    cdef const float *xb = data + b.at + item * b.item + c * b.plane + b.lead
+    cdef float *plane = data + dst.at + item * dst.item + c * dst.plane
+    for y in range(dst.height):
+        run(op, xa + y * a.pitch, xb + y * b.pitch, plane + dst.lead + y * dst.pitch, dst.width, ca,
+            cb, low, high)
+    zero_halo(plane, dst)
+
+
+def phases(str isa, float[::1] arena not None, Planes src not None, Planes dst not None,
+           const int32_t[:, ::1] offsets not None, stride, pad, int items, int threads):
+    """Split ``src`` into the planes of a strided convolution: channel c, phase p → c·P + p.
+
+    ``offsets`` (P, 2) holds row and column of each phase within the stride.
+    """
+    cdef scnn_phase_fn run = <scnn_phase_fn>find("phase", isa).run
+    cdef scnn_phase spec
+    cdef int64_t count = offsets.shape[0], task, tasks = <int64_t>items * src.channels * count
+    cdef int pad_h = pad[0], pad_w = pad[1]
+    cdef float *data = &arena[0]
+    check(arena, src, items)
+    check(arena, dst, items)
+    if dst.channels != src.channels * count or dst.lead or dst.pitch != dst.width:
+        raise KernelError("phase planes have no halo, and one plane a channel and phase")
+    spec.height, spec.width, spec.rows, spec.columns = src.height, src.width, dst.height, dst.width
+    spec.stride_h, spec.stride_w = stride
+    spec.in_pitch, spec.out_pitch = src.pitch, dst.pitch
+    for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+        phase_plane(run, &spec, data, src, dst, task, count, &offsets[0, 0], pad_h, pad_w)
+
+
+cdef void phase_plane(scnn_phase_fn run, const scnn_phase *spec, float *data, Planes src,
+                      Planes dst, int64_t task, int64_t count, const int32_t *offsets, int pad_h,
+                      int pad_w) noexcept nogil:
+    cdef int64_t p = task % count, c = task // count % src.channels
+    cdef int64_t item = task // (count * src.channels)
+    run(spec, data + src.at + item * src.item + c * src.plane + src.lead,
+        data + dst.at + item * dst.item + (c * count + p) * dst.plane,
+        offsets[2 * p] - pad_h, offsets[2 * p + 1] - pad_w)
+
+
+def copy(float[::1] arena not None, Planes src not None, Planes dst not None, int items,
+         int threads):
+    """Copy the pixels and set the halo of ``dst`` to zero."""
+    cdef int64_t task, tasks = <int64_t>items * src.channels
+    cdef float *data = &arena[0]
+    same_pixels(arena, src, dst, items)
+    for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+        copy_plane(data, src, dst, task)
+
+
+cdef void copy_plane(float *data, Planes src, Planes dst, int64_t task) noexcept nogil:
+    cdef int64_t item = task // src.channels, c = task % src.channels, y
+    cdef const float *x = data + src.at + item * src.item + c * src.plane + src.lead
+    cdef float *plane = data + dst.at + item * dst.item + c * dst.plane
+    if src.dense() and dst.dense():
+        memcpy(plane + dst.lead, x, src.run() * sizeof(float))
+    else:
+        for y in range(src.height):
+            memcpy(plane + dst.lead + y * dst.pitch, x + y * src.pitch, src.width * sizeof(float))
+    zero_halo(plane, dst)
+
+
+cdef int same_pixels(float[::1] arena, Planes src, Planes dst, int items) except -1:
+    check(arena, src, items)
+    check(arena, dst, items)
+    if (src.channels, src.height, src.width) != (dst.channels, dst.height, dst.width):
+        raise KernelError("planes of different size")
+    return 0
+
+
+cdef void halos(float *data, Planes dst, int items, int threads) noexcept:
+    cdef int64_t task
+    if dst.lead == 0 and dst.pitch == dst.width:
+        return
+    for task in prange(<int64_t>items * dst.channels, nogil=True, num_threads=threads,
+                       schedule="static"):
+        zero_halo(data + dst.at + task // dst.channels * dst.item
+                  + task % dst.channels * dst.plane, dst)

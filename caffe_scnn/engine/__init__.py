@@ -1,0 +1,8 @@
+"""The engine: compiles a net into a plan of kernel calls and runs it."""
+
+from __future__ import annotations
+
+from caffe_scnn.engine.executor import Executor, StepTime
+from caffe_scnn.engine.spmm import PackedMatrix, pack, spmm
+
+__all__ = ["Executor", "PackedMatrix", "StepTime", "pack", "spmm"]

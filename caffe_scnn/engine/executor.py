@@ -1,0 +1,153 @@
+"""Runs a net: compiles a plan for each set of input shapes, and keeps it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from caffe_scnn._kernels import best_isa
+from caffe_scnn.engine.nodes import lower_net
+from caffe_scnn.engine.ops import Op
+from caffe_scnn.engine.plan import Plan, build_plan
+from caffe_scnn.engine.tensor import Float32, Shape
+from caffe_scnn.engine.threads import resolve_threads
+from caffe_scnn.errors import ModelError
+from caffe_scnn.layers.shapes import infer_shapes
+from caffe_scnn.model.graph import Graph
+from caffe_scnn.model.net import Net
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Time of one step of a plan, in milliseconds."""
+
+    step: Op
+    median_ms: float
+    min_ms: float
+
+
+class Executor:
+    """Runs a net on a CPU.
+
+    Parameters
+    ----------
+    net : Net
+        Phase selected and weights bound (see :func:`caffe_scnn.load`). Weights are packed when a
+        plan is made; later changes to the net are not seen.
+    inputs : mapping of str to shape, optional
+        Shapes of inputs, where they differ from the prototxt's; ``run`` takes any batch size.
+    threads : int, optional
+        Threads to use; all available ones by default. Results do not depend on it.
+    isa : str, optional
+        Instruction set to use: ``avx512``, ``avx2`` or ``scalar``; the best one by default.
+
+    Raises
+    ------
+    ModelError
+        The net cannot be built.
+    KernelError
+        The ISA is unknown or not there, or the number of threads is below one.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        inputs: Mapping[str, Shape] | None = None,
+        *,
+        threads: int | None = None,
+        isa: str | None = None,
+    ) -> None:
+        self.net = net
+        self.isa = best_isa(isa)
+        self.threads = resolve_threads(threads)
+        graph = Graph(net)
+        self.inputs: tuple[str, ...] = tuple(graph.inputs)
+        self.outputs: tuple[str, ...] = tuple(graph.outputs)
+        self._given = dict(inputs or {})
+        self._shapes: dict[str, Shape] | None = None
+        self._plans: dict[tuple[object, ...], Plan] = {}
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Shapes of the inputs as given, or else as the prototxt says."""
+        if self._shapes is None:
+            inferred = infer_shapes(self.net, self._given)
+            self._shapes = {name: inferred.blobs[name] for name in self.inputs}
+        return self._shapes
+
+    def plan(
+        self, shapes: Mapping[str, Shape] | None = None, blobs: Sequence[str] | None = None
+    ) -> Plan:
+        """Return the compiled plan for these input shapes and returned blobs."""
+        shapes = {name: tuple(shape) for name, shape in (shapes or self.shapes).items()}
+        wanted = list(self.outputs if blobs is None else blobs)
+        key = (*sorted(shapes.items()), *wanted)
+        if key not in self._plans:
+            program = lower_net(self.net, shapes, wanted)
+            self._plans[key] = build_plan(program, self.isa, self.threads)
+        return self._plans[key]
+
+    def run(
+        self, inputs: Mapping[str, ArrayLike], blobs: Sequence[str] | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """Compute the net.
+
+        Parameters
+        ----------
+        inputs : mapping of str to array
+            One array for each net input; the batch size may differ from the prototxt's.
+        blobs : sequence of str, optional
+            Blobs to return; the net's outputs by default. A blob that is changed in place is
+            returned with its last value.
+
+        Returns
+        -------
+        dict of str to float32 ndarray
+
+        Raises
+        ------
+        ModelError
+            An input is missing, unknown or has a shape that the net refuses.
+        """
+        arrays = self._check(inputs)
+        plan = self.plan({name: array.shape for name, array in arrays.items()}, blobs)
+        plan.feed(arrays)
+        plan.run()
+        return plan.fetch()
+
+    def profile(self, inputs: Mapping[str, ArrayLike], repeat: int = 10) -> list[StepTime]:
+        """Time every step of a run.
+
+        Parameters
+        ----------
+        inputs : mapping of str to array
+        repeat : int
+            Timed runs, after one that is not counted.
+        """
+        arrays = self._check(inputs)
+        plan = self.plan({name: array.shape for name, array in arrays.items()})
+        times: list[list[float]] = [[] for _ in plan.steps]
+        for _ in range(repeat + 1):
+            plan.feed(arrays)
+            for step, samples in zip(plan.steps, times, strict=True):
+                begin = time.perf_counter()
+                step.run(plan.arena)
+                samples.append(1e3 * (time.perf_counter() - begin))
+        return [
+            StepTime(step, median(samples[1:]), min(samples[1:]))
+            for step, samples in zip(plan.steps, times, strict=True)
+        ]
+
+    def _check(self, inputs: Mapping[str, ArrayLike]) -> dict[str, Float32]:
+        """Bring the inputs to float32 arrays and compare their names with the net's."""
+        wrong = set(inputs) ^ set(self.inputs)
+        if wrong:
+            name = sorted(wrong)[0]
+            fault = "is not an input" if name in inputs else "is missing"
+            raise ModelError(f'"{name}" {fault}; the net\'s inputs are {", ".join(self.inputs)}')
+        return {name: np.asarray(inputs[name], np.float32) for name in self.inputs}

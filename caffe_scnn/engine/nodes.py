@@ -1,0 +1,134 @@
+"""The net as a list of nodes on values: what is to be computed, before layouts and memory.
+
+Names of blobs are resolved here: an in-place layer makes a new value under an old name, and a
+layer that only renames (Dropout, Split) makes none at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from caffe_scnn.errors import ModelError
+from caffe_scnn.layers import layer_type
+from caffe_scnn.layers.base import ActivationSpec, OpSpec, Shape, ViewSpec
+from caffe_scnn.layers.shapes import infer_shapes
+from caffe_scnn.model.net import Layer, Net
+
+
+@dataclass(eq=False)
+class Value:
+    """An array that flows between nodes; ``name`` is the blob it was last known by."""
+
+    name: str
+    shape: Shape
+
+
+@dataclass(eq=False)
+class Node:
+    """One thing to compute.
+
+    Attributes
+    ----------
+    layers : list of Layer
+        The layers it stands for; the first names it.
+    spec : OpSpec
+    reads, writes : list of Value
+    finish : ActivationSpec, optional
+        Fused behind the result.
+    residual : Value, optional
+        Added before ``finish``.
+    macs, nonzero_macs : int
+        Multiply-accumulates with all weights and with the non-zero ones.
+    """
+
+    layers: list[Layer]
+    spec: OpSpec
+    reads: list[Value]
+    writes: list[Value]
+    finish: ActivationSpec | None = None
+    residual: Value | None = None
+    macs: int = 0
+    nonzero_macs: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name of its first layer."""
+        return self.layers[0].name
+
+    def inputs(self) -> list[Value]:
+        """Everything it reads."""
+        return [*self.reads, *([self.residual] if self.residual else [])]
+
+
+@dataclass
+class Program:
+    """The nodes in order, and which value each blob name stands for at the end."""
+
+    nodes: list[Node] = field(default_factory=list)
+    inputs: dict[str, Value] = field(default_factory=dict)
+    blobs: dict[str, Value] = field(default_factory=dict)
+    wanted: dict[str, Value] = field(default_factory=dict)
+
+    def readers(self, value: Value) -> list[Node]:
+        """Nodes that read a value, once for each time they do."""
+        return [node for node in self.nodes for read in node.inputs() if read is value]
+
+    def private(self, value: Value) -> bool:
+        """Whether exactly one node reads the value and nobody asked for it."""
+        return value not in self.wanted.values() and len(self.readers(value)) == 1
+
+
+def lower_net(net: Net, shapes: Mapping[str, Shape], wanted: list[str]) -> Program:
+    """Turn a net into nodes.
+
+    Parameters
+    ----------
+    net : Net
+        Phase selected, weights bound.
+    shapes : mapping of str to shape
+        Of the inputs.
+    wanted : list of str
+        Blobs whose values are to be returned.
+
+    Raises
+    ------
+    ModelError
+        A wanted blob does not exist, or the net has no layers.
+    """
+    inferred = infer_shapes(net, shapes)
+    program = Program()
+    for layer in net.layers:
+        tops = inferred.tops[layer]
+        if layer.type == "Input":
+            for top, shape in zip(layer.tops, tops, strict=True):
+                program.inputs[top] = program.blobs[top] = Value(top, shape)
+            continue
+        reads = [program.blobs[bottom] for bottom in layer.bottoms]
+        _add(program, layer, reads, tops)
+    if not program.blobs:
+        raise ModelError("the net has no layers: there is nothing to run")
+    for name in wanted:
+        if name not in program.blobs:
+            raise ModelError(f'the net has no blob "{name}"; it has {", ".join(program.blobs)}')
+        program.wanted[name] = program.blobs[name]
+    return program
+
+
+def _add(program: Program, layer: Layer, reads: list[Value], tops: list[Shape]) -> None:
+    kind = layer_type(layer)
+    bottoms = [value.shape for value in reads]
+    spec = kind.lower(layer, bottoms)
+    renames = isinstance(spec, ViewSpec) and all(shape == reads[0].shape for shape in tops)
+    writes = [
+        reads[0] if renames else Value(top, shape)
+        for top, shape in zip(layer.tops, tops, strict=True)
+    ]
+    program.blobs.update(zip(layer.tops, writes, strict=True))
+    if not renames:
+        program.nodes.append(
+            Node(
+                [layer], spec, reads, writes,
+                macs=kind.macs(layer, bottoms), nonzero_macs=kind.nonzero_macs(layer, bottoms),
+            )  # fmt: skip
+        )

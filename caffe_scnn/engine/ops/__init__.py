@@ -1,0 +1,42 @@
+"""The table of ops: which class computes which description of work."""
+
+from __future__ import annotations
+
+from caffe_scnn.engine.nodes import Node
+from caffe_scnn.engine.ops.activation import activation_op
+from caffe_scnn.engine.ops.affine import AffineOp
+from caffe_scnn.engine.ops.base import Context, Op
+from caffe_scnn.engine.ops.concat import ConcatOp
+from caffe_scnn.engine.ops.constant import ConstantOp
+from caffe_scnn.engine.ops.convolution import ConvolutionOp
+from caffe_scnn.engine.ops.eltwise import EltwiseOp
+from caffe_scnn.engine.ops.inner_product import InnerProductOp
+from caffe_scnn.engine.ops.lrn import LRNOp
+from caffe_scnn.engine.ops.pooling import PoolingOp
+from caffe_scnn.engine.ops.reference import ReferenceOp
+from caffe_scnn.engine.ops.softmax import SoftmaxOp
+from caffe_scnn.engine.ops.view import ViewOp
+from caffe_scnn.layers import base
+
+OPS: dict[type[object], type[Op]] = {
+    base.AffineSpec: AffineOp,
+    base.ConcatSpec: ConcatOp,
+    base.ConstantSpec: ConstantOp,
+    base.ConvolutionSpec: ConvolutionOp,
+    base.EltwiseSpec: EltwiseOp,
+    base.InnerProductSpec: InnerProductOp,
+    base.LRNSpec: LRNOp,
+    base.PoolingSpec: PoolingOp,
+    base.ReferenceSpec: ReferenceOp,
+    base.SoftmaxSpec: SoftmaxOp,
+    base.ViewSpec: ViewOp,
+}
+
+__all__ = ["OPS", "Context", "Op", "op_type"]
+
+
+def op_type(node: Node) -> type[Op]:
+    """Return the class that computes a node."""
+    if isinstance(node.spec, base.ActivationSpec):
+        return activation_op(node)
+    return OPS[type(node.spec)]

@@ -1,0 +1,95 @@
+"""What a step of a plan is, and what it is built from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caffe_scnn.engine.nodes import Node, Value
+from caffe_scnn.engine.tensor import Border, Float32, Tensor
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything an op may ask while it is built.
+
+    Attributes
+    ----------
+    isa : str
+    threads : int
+    tensors : mapping of Value to Tensor
+    scratch : list of Tensor
+        What the op asked for through :meth:`Op.scratch`.
+    unread : bool ndarray, optional
+        Channels of the result that nobody reads.
+    """
+
+    isa: str
+    threads: int
+    tensors: Mapping[Value, Tensor]
+    scratch: list[Tensor]
+    unread: NDArray[np.bool_] | None = None
+
+
+class Op(ABC):
+    """One step of a plan.
+
+    Attributes
+    ----------
+    layers : tuple of str
+        Names of the layers it computes, the first one first.
+    kernel, why : str
+        What runs, and the reason for the choice.
+    macs, nonzero_macs : int
+        Multiply-accumulates with every weight, and with the non-zero ones.
+    bytes : int
+        Weights and activations that one run touches.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, node: Node, context: Context) -> None:
+        self.layers = tuple(layer.name for layer in node.layers)
+        self.kernel, self.why = self.name, ""
+        self.macs, self.nonzero_macs = node.macs, node.nonzero_macs
+        self.threads = context.threads
+        self.reads = [context.tensors[value] for value in node.inputs()]
+        self.writes = [context.tensors[value] for value in node.writes]
+        self.bytes = 4 * sum(int(np.prod(t.shape)) for t in [*self.reads, *self.writes])
+
+    @classmethod
+    def border(cls, node: Node, value: Value) -> Border:
+        """Return the halo the op needs around a value it reads."""
+        return Border()
+
+    @classmethod
+    def scratch(cls, node: Node, tensors: Mapping[Value, Tensor]) -> list[Tensor]:
+        """Return tensors that the op needs for itself while it runs."""
+        return []
+
+    @property
+    def flops(self) -> int:
+        """Arithmetic on non-zero weights: one multiply and one add each."""
+        return 2 * self.nonzero_macs
+
+    @property
+    def effective_flops(self) -> int:
+        """Arithmetic that a dense layer would need."""
+        return 2 * self.macs
+
+    @abstractmethod
+    def run(self, arena: Float32) -> None:
+        """Compute the written tensors from the read ones."""
+
+
+def clear(tensor: Tensor, arena: Float32) -> None:
+    """Set a tensor's planes to zero, halo included, before its pixels are written by NumPy."""
+    if not tensor.contiguous:
+        for item in range(tensor.items):
+            at = tensor.at + item * tensor.item
+            arena[at : at + tensor.channels * tensor.plane] = 0

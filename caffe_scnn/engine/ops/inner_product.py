@@ -1,0 +1,125 @@
+"""Fully connected layers: matrix × vector for one item, the convolution kernel for a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from caffe_scnn import _kernels
+from caffe_scnn.engine.choose import choose_tile
+from caffe_scnn.engine.nodes import Node, Value
+from caffe_scnn.engine.ops.base import Context, Op, clear
+from caffe_scnn.engine.ops.finish import apply_finish, finish_of
+from caffe_scnn.engine.pack import Finish, Run, Taps, convolution, stream
+from caffe_scnn.engine.tensor import Border, Float32, Tensor
+from caffe_scnn.engine.threads import threads_for
+from caffe_scnn.layers.base import InnerProductSpec
+
+# A gathered non-zero costs about as much as this many dense weights that stream from memory.
+GATHER_COST = 2.5
+LARGEST_COLUMN = 1 << 16
+
+
+class InnerProductOp(Op):
+    """``y = x Wᵀ + b``."""
+
+    name: ClassVar[str] = "inner_product"
+
+    def __init__(self, node: Node, context: Context) -> None:
+        super().__init__(node, context)
+        assert isinstance(node.spec, InnerProductSpec)
+        self.rows, (self.outputs, self.size) = node.spec.rows, node.spec.weights.shape
+        self.threads = threads_for(self.nonzero_macs, context.threads)
+        self.finish = finish_of(node.spec.bias, node.finish)
+        density = np.count_nonzero(node.spec.weights) / node.spec.weights.size
+        sparse = density * GATHER_COST < 1 and self.size <= LARGEST_COLUMN
+        self.product: _Vector | _SparseVector | _Batch
+        if self.rows > 1:
+            self.product = _Batch(node.spec, self.finish, context, self.rows)
+        elif sparse:
+            self.product = _SparseVector(node.spec, context.isa)
+        else:
+            self.product = _Vector(node.spec, context.isa)
+        self.kernel = self.product.kernel
+        self.why = self.product.why or f"density {density:.3f}: " + (
+            "fewer bytes than dense" if sparse else "dense rows stream from memory"
+        )
+        self.bytes += self.product.nbytes
+
+    @classmethod
+    def scratch(cls, node: Node, tensors: Mapping[Value, Tensor]) -> list[Tensor]:
+        """Ask for the transposed operands of a batch."""
+        assert isinstance(node.spec, InnerProductSpec)
+        rows, (outputs, size) = node.spec.rows, node.spec.weights.shape
+        if rows == 1:
+            return []
+        return [Tensor((1, n, 1, rows), Border(aligned=True)) for n in (size, outputs)]
+
+    def run(self, arena: Float32) -> None:
+        """Compute all rows."""
+        x = self.reads[0].array(arena).reshape(self.rows, self.size)
+        target = self.writes[0].array(arena)
+        direct = self.writes[0].contiguous
+        y = target if direct else np.empty(target.shape, np.float32)
+        y = y.reshape(self.rows, self.outputs)
+        self.product.run(arena, x, y, self.threads)
+        if self.rows == 1:
+            apply_finish(y, self.finish)
+        if not direct:
+            clear(self.writes[0], arena)
+            np.copyto(target, y.reshape(target.shape))
+
+
+class _Vector:
+    """One dense row of inputs."""
+
+    def __init__(self, spec: InnerProductSpec, isa: str) -> None:
+        self.isa, self.bias = isa, spec.bias
+        self.weights = np.ascontiguousarray(spec.weights)
+        self.kernel, self.why, self.nbytes = f"f32_gemv__{isa}", "", self.weights.nbytes
+
+    def run(self, arena: Float32, x: Float32, y: Float32, threads: int) -> None:
+        _kernels.gemv(self.isa, self.weights, self.bias, x[0], y[0], threads)
+
+
+class _SparseVector:
+    """One row of inputs, sparse weights: 6 bytes a non-zero."""
+
+    def __init__(self, spec: InnerProductSpec, isa: str) -> None:
+        self.isa, self.bias = isa, spec.bias
+        row, column = np.nonzero(spec.weights)
+        self.start = np.searchsorted(row, np.arange(len(spec.weights) + 1)).astype(np.int64)
+        self.column = column.astype(np.uint16)
+        self.value = spec.weights[row, column]
+        self.kernel, self.why = f"f32_spmv__{isa}", ""
+        self.nbytes = self.column.nbytes + self.value.nbytes
+
+    def run(self, arena: Float32, x: Float32, y: Float32, threads: int) -> None:
+        _kernels.spmv(
+            self.isa, self.start, self.column, self.value, self.bias, x[0], y[0], threads
+        )
+
+
+class _Batch:
+    """Several rows of inputs: a 1x1 convolution whose pixels are the rows."""
+
+    def __init__(self, spec: InnerProductSpec, finish: Finish, context: Context, rows: int) -> None:
+        self.inputs, self.results = context.scratch
+        taps = Taps(np.arange(spec.weights.shape[1], dtype=np.int64)[None] * self.inputs.plane)
+        tile = choose_tile(context.isa, spec.weights, 1, rows, spec.weights.shape[1])
+        streams = stream(spec.weights, taps, tile.rows)
+        self.convolution = convolution(
+            context.isa, tile.lanes, streams, taps, Run(1, rows, rows, rows), finish,
+            vectors=tile.vectors, base=0, chunks_first=True, chunk_entries=2048,
+        )  # fmt: skip
+        self.kernel, self.why = f"f32_{tile.kernel}__{context.isa}", tile.why
+        self.nbytes = streams.nbytes
+
+    def run(self, arena: Float32, x: Float32, y: Float32, threads: int) -> None:
+        self.inputs.array(arena)[0, :, 0] = x.T
+        self.convolution.run(
+            arena, self.inputs.planes(), arena, self.results.planes(), None, 1, threads
+        )
+        y[...] = self.results.array(arena)[0, :, 0].T

@@ -1,0 +1,37 @@
+"""Max and average pooling."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from caffe_scnn import _kernels
+from caffe_scnn.engine.nodes import Node
+from caffe_scnn.engine.ops.base import Context, Op
+from caffe_scnn.engine.tensor import Float32
+from caffe_scnn.engine.threads import threads_for
+from caffe_scnn.layers.base import PoolingSpec
+
+
+class PoolingOp(Op):
+    """One plane a task."""
+
+    name: ClassVar[str] = "pooling"
+
+    def __init__(self, node: Node, context: Context) -> None:
+        super().__init__(node, context)
+        assert isinstance(node.spec, PoolingSpec)
+        self.isa, self.spec = context.isa, node.spec
+        self.kernel = f"f32_{node.spec.method}pool__{context.isa}"
+        work = int(np.prod(self.writes[0].shape)) * int(np.prod(node.spec.kernel))
+        self.threads = threads_for(work, context.threads)
+        self.row = np.empty((self.threads, self.reads[0].width), np.float32)
+
+    def run(self, arena: Float32) -> None:
+        """Pool every plane."""
+        spec = self.spec
+        _kernels.pool(
+            self.isa, spec.method, arena, self.reads[0].planes(), self.writes[0].planes(),
+            spec.kernel, spec.stride, spec.pad, self.reads[0].items, self.row, self.threads,
+        )  # fmt: skip

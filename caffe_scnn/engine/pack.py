@@ -1,0 +1,196 @@
+"""From a weight matrix to the streams of the direct convolution (``kernels/scnn.h``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caffe_scnn._kernels import Convolution
+
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+
+# A 16-bit delta costs half of a 32-bit one; where planes are so large that more than this share
+# of the entries would only bridge a distance, the wide form is the smaller one.
+BRIDGE_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Where the weights of a convolution read: ``offset[g, k]`` for column k of group g's matrix.
+
+    Offsets are floats from the input position of output pixel 0; within a group they ascend.
+    """
+
+    offset: Int64  # (groups, columns)
+
+    @property
+    def reach(self) -> int:
+        """The largest offset."""
+        return int(self.offset.max(initial=0))
+
+
+@dataclass(frozen=True)
+class Run:
+    """The flat run of output positions: ``rows`` rows of ``width`` pixels, ``pitch`` apart."""
+
+    rows: int
+    width: int
+    pitch: int
+    out_pitch: int
+
+    @property
+    def size(self) -> int:
+        """Positions from the first pixel to the last, gaps included."""
+        return (self.rows - 1) * self.pitch + self.width
+
+    def vectors(self, lanes: int) -> int:
+        """Vectors that cover the run."""
+        return -(-self.size // lanes)
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What happens to a sum before it is stored: bias, slope of negative values, clamp."""
+
+    bias: Float32 | None = None
+    slope: Float32 | None = None
+    low: float = -np.inf
+    high: float = np.inf
+
+
+@dataclass(frozen=True)
+class Streams:
+    """A weight matrix as blocks of ``rows`` channels that share their offsets."""
+
+    rows: int
+    start: Int64  # (blocks + 1,)
+    delta: NDArray[np.uint16] | NDArray[np.uint32]  # (entries,)
+    value: Float32  # (entries, rows)
+    channel: NDArray[np.int32]  # (blocks * rows,); -1 fills up a block
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that one pass over the weights reads."""
+        return self.delta.nbytes + self.value.nbytes
+
+
+def block_channels(channels: int, groups: int, rows: int, skip: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Deal the output channels of each group into blocks of ``rows``; -1 fills the last block.
+
+    Channels in ``skip`` are not computed at all.
+    """
+    blocks = []
+    for group in np.arange(channels, dtype=np.int32).reshape(groups, -1):
+        kept = group[~skip[group]]
+        fill = np.full(-len(kept) % rows, -1, np.int32)
+        blocks.append(np.concatenate([kept, fill]).reshape(-1, rows))
+    return np.concatenate(blocks)
+
+
+def stream(weights: Float32, taps: Taps, rows: int, skip: NDArray[np.bool_] | None = None) -> Streams:
+    """Pack a weight matrix.
+
+    Parameters
+    ----------
+    weights : float32 ndarray of shape (channels, columns)
+        Group after group; columns are those of the group.
+    taps : Taps
+    rows : int
+        Output channels a block. An entry is stored where any of them is non-zero.
+    skip : bool ndarray of shape (channels,), optional
+        Channels that nobody reads.
+    """
+    groups = taps.offset.shape[0]
+    skip = np.zeros(len(weights), bool) if skip is None else skip
+    channel = block_channels(len(weights), groups, rows, skip)
+    group_of = np.maximum(channel[:, 0], 0) // (len(weights) // groups)
+    if rows == 1:
+        block, column = np.nonzero(weights[channel[:, 0]])
+        value = weights[channel[block, 0], column][:, None]
+    else:
+        filled = np.where((channel >= 0)[:, :, None], weights[channel], np.float32(0))
+        block, column = np.nonzero(filled.any(axis=1))
+        value = filled[block, :, column]
+    offset = taps.offset[group_of[block], column]
+    start = np.searchsorted(block, np.arange(len(channel) + 1)).astype(np.int64)
+    start, delta, value = _deltas(start, offset, value)
+    return Streams(rows, start, delta, np.ascontiguousarray(value), channel.ravel())
+
+
+def _deltas(
+    start: Int64, offset: Int64, value: Float32
+) -> tuple[Int64, NDArray[np.uint16] | NDArray[np.uint32], Float32]:
+    """Turn ascending offsets into steps, each block from 0; bridge steps too long for 16 bits."""
+    step = np.diff(offset, prepend=0)
+    heads = start[:-1][start[:-1] < start[1:]]
+    step[heads] = offset[heads]
+    bridges = np.maximum(step - 1, 0) // 0xFFFF
+    if bridges.sum() > BRIDGE_SHARE * len(step):
+        return start, step.astype(np.uint32), value
+    if bridges.any():
+        at = np.repeat(np.arange(len(step)), bridges)
+        step = np.insert(step - bridges * 0xFFFF, at, 0xFFFF)
+        value = np.insert(value, at, 0, axis=0)
+        start = start + np.concatenate([[0], np.cumsum(bridges)])[start]
+    return start, step.astype(np.uint16), value
+
+
+def _pieces(
+    run: Run, lanes: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint32]]:
+    """Find where each vector of the run goes: one piece a row that it touches."""
+    position = np.arange(run.size)
+    row, x = position // run.pitch, position % run.pitch
+    position, row = position[x < run.width], row[x < run.width]
+    vector, lane = position // lanes, position % lanes
+    shift = row * (run.out_pitch - run.pitch)
+    first = np.flatnonzero(np.diff(vector, prepend=-1) | np.diff(shift, prepend=-1))
+    mask = np.add.reduceat(np.uint32(1) << lane.astype(np.uint32), first, dtype=np.uint32)
+    piece = np.searchsorted(vector[first], np.arange(run.vectors(lanes) + 1))
+    return piece.astype(np.int32), shift[first].astype(np.int32), mask
+
+
+def _chunks(streams: Streams, entries: int) -> NDArray[np.int32]:
+    """Cut the blocks into groups of about ``entries`` stored entries each."""
+    blocks = len(streams.start) - 1
+    if blocks == 0:
+        return np.zeros(2, np.int32)
+    # an empty block still costs its stores
+    work = streams.start[1:] + np.arange(1, blocks + 1)
+    parts = max(1, min(blocks, round(int(work[-1]) / entries)))
+    cuts = np.searchsorted(work, np.arange(1, parts) * work[-1] / parts) + 1
+    return np.unique(np.concatenate([[0], cuts, [blocks]])).astype(np.int32)
+
+
+def convolution(
+    isa: str,
+    lanes: int,
+    streams: Streams,
+    taps: Taps,
+    run: Run,
+    finish: Finish,
+    *,
+    vectors: int,
+    base: int,
+    chunk_entries: int,
+    chunks_first: bool,
+) -> Convolution:
+    """Make the kernel object of a packed convolution (see ``_kernels.Convolution``)."""
+    channel = streams.channel
+
+    def per_row(values: Float32 | None) -> Float32 | None:
+        if values is None:
+            return None
+        return np.where(channel >= 0, values[np.maximum(channel, 0)], 0).astype(np.float32)
+
+    bias = per_row(finish.bias)
+    piece, shift, mask = _pieces(run, lanes)
+    return Convolution(
+        isa, streams.rows, vectors, streams.start, streams.delta, streams.value.ravel(),
+        np.zeros(len(channel), np.float32) if bias is None else bias, per_row(finish.slope),
+        channel, _chunks(streams, chunk_entries), piece, shift, mask, base, taps.reach,
+        finish.low, finish.high, chunks_first,
+    )  # fmt: skip

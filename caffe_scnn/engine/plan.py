@@ -1,0 +1,218 @@
+"""From a program to a plan: layouts, memory, and one op for each node.
+
+1. Every value gets the halo that its readers ask for, so that a producer writes straight into the
+   padded planes of its consumer.
+2. Values that only give another shape to memory, and parts of a concatenation, share storage.
+3. Storages are placed in one arena by the steps during which they live.
+4. Each node becomes an op that knows where its operands are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caffe_scnn.engine.arena import Storage, allocate, place
+from caffe_scnn.engine.fuse import fuse
+from caffe_scnn.engine.nodes import Node, Program, Value
+from caffe_scnn.engine.ops import Context, Op, op_type
+from caffe_scnn.engine.ops.base import clear
+from caffe_scnn.engine.tensor import Border, Float32, Tensor
+from caffe_scnn.layers.base import ConcatSpec, ConvolutionSpec, InnerProductSpec, ViewSpec
+
+
+@dataclass
+class Plan:
+    """What the executor runs for one set of input shapes.
+
+    Attributes
+    ----------
+    steps : list of Op
+        In order.
+    inputs, outputs : dict of str to Tensor
+    size : int
+        Floats of the arena.
+    """
+
+    steps: list[Op]
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+    size: int
+    arena: Float32 = field(repr=False)
+
+    def feed(self, arrays: dict[str, Float32]) -> None:
+        """Write the inputs into the arena."""
+        for name, tensor in self.inputs.items():
+            clear(tensor, self.arena)
+            np.copyto(tensor.array(self.arena), arrays[name])
+
+    def fetch(self) -> dict[str, Float32]:
+        """Copy the outputs out of the arena."""
+        return {name: tensor.array(self.arena).copy() for name, tensor in self.outputs.items()}
+
+    def run(self) -> None:
+        """Run every step on what was fed."""
+        for step in self.steps:
+            step.run(self.arena)
+
+
+def build_plan(program: Program, isa: str, threads: int) -> Plan:
+    """Compile a program (which is fused in place)."""
+    _whole_image_as_inner_product(program)
+    fuse(program)
+    memory = _Memory(program)
+    size = memory.place()
+    steps = []
+    for node in program.nodes:
+        context = Context(isa, threads, memory.tensors, memory.scratch[node], _unread(program, node))
+        steps.append(op_type(node)(node, context))
+    return Plan(
+        steps,
+        {name: memory.tensors[value] for name, value in program.inputs.items()},
+        {name: memory.tensors[value] for name, value in program.wanted.items()},
+        size,
+        allocate(size),
+    )
+
+
+def _whole_image_as_inner_product(program: Program) -> None:
+    """A convolution whose kernel is as large as its input is a fully connected layer."""
+    for node in program.nodes:
+        spec = node.spec
+        if (
+            isinstance(spec, ConvolutionSpec)
+            and spec.group == 1
+            and not any(spec.pad)
+            and spec.weights.shape[1:] == node.reads[0].shape[1:]
+        ):
+            weights = spec.weights.reshape(len(spec.weights), -1)
+            node.spec = InnerProductSpec(weights, spec.bias, node.reads[0].shape[0])
+
+
+def _unread(program: Program, node: Node) -> NDArray[np.bool_] | None:
+    """Find channels of a convolution's result that its only reader multiplies by zero.
+
+    These are the bases that a decomposition left empty: they are never computed.
+    """
+    value = node.writes[0]
+    if not isinstance(node.spec, ConvolutionSpec) or not program.private(value):
+        return None
+    reader = program.readers(value)[0]
+    if not isinstance(reader.spec, ConvolutionSpec) or reader.reads[0] is not value:
+        return None
+    spec = reader.spec
+    by_group = spec.weights.reshape(spec.group, -1, *spec.weights.shape[1:])
+    unread: NDArray[np.bool_] = ~by_group.any(axis=(1, 3, 4)).ravel()
+    return unread if unread.any() and not unread.all() else None
+
+
+class _Memory:
+    """The tensors of all values, and which of them share storage."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.values = [*program.inputs.values(), *(v for n in program.nodes for v in n.writes)]
+        self.tensors: dict[Value, Tensor] = {}
+        self.scratch: dict[Node, list[Tensor]] = {}
+        self.home: dict[Value, tuple[Value, int]] = {}  # value → whose storage, and where in it
+        self.borders = self._borders()
+        self._join_concatenations()
+        for value in self.values:
+            self.tensors[value] = Tensor(value.shape, self.borders[value])
+        self._share_views()
+
+    def _borders(self) -> dict[Value, Border]:
+        borders = {value: Border() for value in self.values}
+        for node in self.program.nodes:
+            for value in node.inputs():
+                borders[value] |= op_type(node).border(node, value)
+            if node.residual:  # the sum is taken position by position of the stored planes
+                joint = borders[node.residual] | borders[node.writes[0]]
+                borders[node.residual] = borders[node.writes[0]] = joint
+        return self._settle(borders)
+
+    def _settle(self, borders: dict[Value, Border]) -> dict[Value, Border]:
+        """Give values that must agree the same border, until nothing changes."""
+        ties = [(n.residual, n.writes[0]) for n in self.program.nodes if n.residual]
+        for node in self.program.nodes:
+            if isinstance(node.spec, ConcatSpec) and node.spec.axis == 1:
+                ties += [(part, node.writes[0]) for part in node.reads]
+        changed = True
+        while changed:
+            changed = False
+            for a, b in ties:
+                joint = borders[a] | borders[b]
+                if borders[a] != joint or borders[b] != joint:
+                    borders[a] = borders[b] = joint
+                    changed = True
+        return borders
+
+    def _join_concatenations(self) -> None:
+        """Let producers write straight into a concatenation along the channels."""
+        produced = {value for node in self.program.nodes for value in node.writes}
+        views = {v for n in self.program.nodes if isinstance(n.spec, ViewSpec) for v in n.writes}
+        for node in self.program.nodes:
+            if not (isinstance(node.spec, ConcatSpec) and node.spec.axis == 1):
+                continue
+            whole, begin = node.writes[0], 0
+            for part in node.reads:
+                nested = any(whole_of is part for whole_of, _ in self.home.values())
+                if part in produced and part not in views and part not in self.home and not nested:
+                    self.home[part] = (whole, begin)
+                begin += part.shape[1]
+
+    def _share_views(self) -> None:
+        """Place parts in their wholes; give reshaped values the memory of what they reshape."""
+        for part, (whole, _) in self.home.items():
+            self.tensors[part].item = self.tensors[whole].item
+        for node in self.program.nodes:
+            source = node.reads[0] if node.reads else None
+            if not isinstance(node.spec, ViewSpec) or source is None:
+                continue
+            for top in node.writes:
+                if self.tensors[source].contiguous and self.tensors[top].contiguous:
+                    self.home[top] = (source, 0)
+
+    def _root(self, value: Value) -> tuple[Value, int]:
+        """Return whose storage a value lies in, and how far from its begin."""
+        offset = 0
+        while value in self.home:
+            value, channel = self.home[value]
+            offset += channel * self.tensors[value].plane
+        return value, offset
+
+    def place(self) -> int:
+        """Give every tensor its address; return the floats needed."""
+        storages = self._lives()
+        scratch: list[tuple[Tensor, Storage]] = []
+        for step, node in enumerate(self.program.nodes):
+            self.scratch[node] = op_type(node).scratch(node, self.tensors)
+            scratch += [(t, Storage(t.size, step, step)) for t in self.scratch[node]]
+        size = place([*storages.values(), *(storage for _, storage in scratch)])
+        for value, tensor in self.tensors.items():
+            root, offset = self._root(value)
+            tensor.at = storages[root].at + offset
+        for tensor, storage in scratch:
+            tensor.at = storage.at
+        return size
+
+    def _lives(self) -> dict[Value, Storage]:
+        """Find from which step to which the storage of each root value is in use."""
+        storages: dict[Value, Storage] = {}
+        end = len(self.program.nodes)
+
+        def use(value: Value, step: int) -> None:
+            root, _ = self._root(value)
+            storage = storages.setdefault(root, Storage(self.tensors[root].size, step, step))
+            storage.first, storage.last = min(storage.first, step), max(storage.last, step)
+
+        for value in self.program.inputs.values():
+            use(value, -1)
+        for step, node in enumerate(self.program.nodes):
+            for value in (*node.inputs(), *node.writes):
+                use(value, step)
+        for value in self.program.wanted.values():
+            use(value, end)
+        return storages

@@ -1,0 +1,120 @@
+"""Sparse matrix × dense matrix: the kernel of the sparse 1x1 convolution, for any use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from caffe_scnn import _kernels
+from caffe_scnn._kernels import Convolution, Planes
+from caffe_scnn.engine.choose import choose_tile
+from caffe_scnn.engine.ops.convolution import SPARSE_CHUNKS
+from caffe_scnn.engine.pack import Finish, Run, Taps, convolution, stream
+from caffe_scnn.engine.tensor import ALIGNMENT
+from caffe_scnn.engine.threads import resolve_threads, threads_for
+from caffe_scnn.errors import KernelError
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(eq=False)
+class PackedMatrix:
+    """A matrix made ready for :func:`spmm`.
+
+    Attributes
+    ----------
+    matrix : float32 ndarray of shape (m, k)
+    isa : str
+    nonzeros : int
+    """
+
+    matrix: Float32
+    isa: str
+    nonzeros: int
+    _kernels: dict[int, Convolution] = field(default_factory=dict, repr=False)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.matrix.shape[0], self.matrix.shape[1]
+
+    def kernel(self, columns: int) -> Convolution:
+        """Return the packed streams for a right-hand side of this width."""
+        if columns not in self._kernels:
+            k = self.shape[1]
+            taps = Taps(np.arange(k, dtype=np.int64)[None] * whole_vectors(columns))
+            tile = choose_tile(self.isa, self.matrix, 1, columns, k)
+            streams = stream(self.matrix, taps, tile.rows)
+            sparse = tile.rows == 1
+            self._kernels[columns] = convolution(
+                self.isa, tile.lanes, streams, taps, Run(1, columns, columns, columns), Finish(),
+                vectors=tile.vectors, base=0, chunks_first=not sparse,
+                chunk_entries=max(1, tile.entries // SPARSE_CHUNKS) if sparse else 2048,
+            )  # fmt: skip
+        return self._kernels[columns]
+
+
+def whole_vectors(columns: int) -> int:
+    """Width of a row that every ISA's vectors fill."""
+    return -(-columns // ALIGNMENT) * ALIGNMENT
+
+
+def pack(matrix: ArrayLike, *, isa: str | None = None) -> PackedMatrix:
+    """Pack a matrix once, to be multiplied many times.
+
+    Parameters
+    ----------
+    matrix : array_like or SciPy sparse matrix of shape (m, k)
+    isa : str, optional
+        Instruction set; the best one by default.
+
+    Raises
+    ------
+    KernelError
+        Not a matrix, or an unknown ISA.
+    """
+    dense = matrix.toarray() if hasattr(matrix, "toarray") else matrix
+    values = np.ascontiguousarray(dense, np.float32)
+    if values.ndim != 2 or 0 in values.shape:
+        raise KernelError(f"pack takes a matrix, got an array of shape {values.shape}")
+    return PackedMatrix(values, _kernels.best_isa(isa), int(np.count_nonzero(values)))
+
+
+def spmm(packed: PackedMatrix, dense: ArrayLike, *, threads: int | None = None) -> Float32:
+    """Multiply a packed matrix (m, k) by a dense one (k, n).
+
+    Parameters
+    ----------
+    packed : PackedMatrix
+    dense : array_like of shape (k, n)
+    threads : int, optional
+        All available ones by default; the result does not depend on it.
+
+    Returns
+    -------
+    float32 ndarray of shape (m, n)
+
+    Raises
+    ------
+    KernelError
+        The shapes do not fit.
+    """
+    x = np.asarray(dense, np.float32)
+    m, k = packed.shape
+    if x.ndim != 2 or x.shape[0] != k or x.shape[1] < 1:
+        raise KernelError(f"spmm of {m}x{k} with an array of shape {x.shape}")
+    n = x.shape[1]
+    plane = whole_vectors(n)
+    if n != plane:  # the kernel reads whole vectors
+        padded = np.zeros((k, plane), np.float32)
+        padded[:, :n] = x
+        x = padded
+    x = np.ascontiguousarray(x)
+    result = np.empty((m, n), np.float32)
+    packed.kernel(n).run(
+        x.ravel(), Planes(0, k, 1, n, n, 0, plane), result.ravel(), Planes(0, m, 1, n, n, 0, n),
+        None, 1, threads_for(packed.nonzeros * n, resolve_threads(threads)),
+    )  # fmt: skip
+    return result

@@ -1,0 +1,127 @@
+"""Where the values of a net live in the arena, and how their planes are laid out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from caffe_scnn._kernels import Planes
+
+Shape = tuple[int, ...]
+Float32 = NDArray[np.float32]
+
+# Planes that convolutions read start on a cache line (16 floats).
+ALIGNMENT = 16
+
+
+@dataclass(frozen=True)
+class Border:
+    """The halo that a value's consumers ask for.
+
+    ``rows`` zero rows above and below, ``columns`` zeros between rows; ``aligned`` planes begin on
+    cache lines. A value that no convolution reads is contiguous: no halo, not aligned.
+    """
+
+    rows: int = 0
+    columns: int = 0
+    aligned: bool = False
+
+    def __or__(self, other: Border) -> Border:
+        return Border(
+            max(self.rows, other.rows),
+            max(self.columns, other.columns),
+            self.aligned or other.aligned,
+        )
+
+
+@dataclass(eq=False)
+class Tensor:
+    """A value in the arena.
+
+    ``at`` is its first float; ``item`` the distance between two items of the batch, larger than
+    the tensor's own planes where it is a part of a concatenation.
+    """
+
+    shape: Shape
+    border: Border = Border()
+    at: int = 0
+    item: int = 0
+
+    def __post_init__(self) -> None:
+        self.item = self.item or self.channels * self.plane
+
+    @property
+    def items(self) -> int:
+        """Extent of the batch axis."""
+        return self.shape[0] if len(self.shape) > 1 else 1
+
+    @property
+    def channels(self) -> int:
+        """Number of planes an item."""
+        return self.shape[1] if len(self.shape) > 1 else 1
+
+    @property
+    def height(self) -> int:
+        """Rows of a plane; blobs other than (N, C, H, W) have one row."""
+        return self.shape[2] if len(self.shape) == 4 else 1
+
+    @property
+    def width(self) -> int:
+        """Pixels of a row."""
+        if len(self.shape) == 4:
+            return self.shape[3]
+        return math.prod(self.shape[2:] if len(self.shape) > 1 else self.shape)
+
+    @property
+    def pitch(self) -> int:
+        """Distance between two rows."""
+        return self.width + self.border.columns
+
+    @property
+    def lead(self) -> int:
+        """Position of a plane's first pixel."""
+        return self.border.rows * self.pitch + self.border.columns
+
+    @property
+    def plane(self) -> int:
+        """Distance between two planes."""
+        size = self.lead + (self.height + self.border.rows) * self.pitch
+        return -(-size // ALIGNMENT) * ALIGNMENT if self.border.aligned else size
+
+    @property
+    def size(self) -> int:
+        """Floats the tensor takes when it stands alone."""
+        return self.items * self.channels * self.plane
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the values lie side by side in C order."""
+        own = self.channels * self.height * self.width
+        return self.plane == self.height * self.width and (self.item == own or self.items == 1)
+
+    def planes(self) -> Planes:
+        """Return the geometry for the kernels."""
+        return Planes(
+            self.at, self.channels, self.height, self.width, self.pitch, self.lead, self.plane,
+            self.item,
+        )  # fmt: skip
+
+    def run(self) -> Planes:
+        """Return the geometry of a contiguous tensor as one plane of one row."""
+        size = math.prod(self.shape)
+        return Planes(self.at, 1, 1, size, size, 0, size)
+
+    def array(self, arena: Float32) -> Float32:
+        """Return a view of the values in the arena, of shape ``shape``."""
+        if self.contiguous:
+            return arena[self.at : self.at + math.prod(self.shape)].reshape(self.shape)
+        view = as_strided(
+            arena[self.at + self.lead :],
+            (self.items, self.channels, self.height, self.width),
+            [4 * step for step in (self.item, self.plane, self.pitch, 1)],
+        )
+        return view if len(self.shape) == 4 else view.reshape(self.shape)

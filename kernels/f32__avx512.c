@@ -1,0 +1,33 @@
+/* The kernels for x86-64-v4 processors. The file is compiled for the plain architecture; only what stands
+ * in the target region uses more, so that no flag is needed and nothing leaks out. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#include "scnn.h"
+#include "prototypes.h"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512cd,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2,lzcnt"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512cd,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2,lzcnt")
+#endif
+
+#include "vector_avx512.h"
+#include "bodies.h"
+
+#define TILE_scalar(R, V)
+#define TILE_avx2(R, V)
+#define TILE_avx512(R, V) SCNN_SCONV(R, V)
+#define SCNN_TILE(R, V, isa) TILE_##isa(R, V)
+#define SCNN_KERNEL(op, isa)
+#include "registry.inc"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif

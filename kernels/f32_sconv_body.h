@@ -1,0 +1,79 @@
+/* Direct convolution with sparse, block-sparse or dense weights on padded channel planes.
+ *
+ * A tile of `rows` output channels × `vectors` vectors of pixels stays in registers while the
+ * stream of non-zeros passes (Liu 2015 §4, Park 2017 §3.1: the position of a weight becomes a
+ * constant offset into the padded input, so neither im2col nor an index test is needed). Each
+ * entry costs one broadcast a row, one load a vector, and rows × vectors multiply-adds.
+ */
+#define UNROLL _Pragma("GCC unroll 16")
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vec ISA(finish)(const scnn_matrix *matrix, vec y, int64_t row)
+{
+    if (matrix->slope)
+        y = vec_if_negative(y, vec_mul(y, vec_set(matrix->slope[row])), y);
+    return vec_min(vec_set(matrix->high), vec_max(vec_set(matrix->low), y));
+}
+
+INLINE void ISA(store_row)(const scnn_matrix *matrix, int64_t row, int vectors, const vec *sum,
+                           int32_t first, float *out, const float *residual,
+                           const scnn_store *store)
+{
+    UNROLL for (int v = 0; v < vectors; v++) {
+        const int32_t at = first + v;
+        for (int32_t p = store->piece[at]; p < store->piece[at + 1]; p++) {
+            const int64_t position = (int64_t)at * LANES + store->shift[p];
+            vec y = sum[v];
+            if (residual)
+                y = vec_add(y, vec_load_lanes(residual + position, store->mask[p]));
+            vec_store_lanes(out + position, store->mask[p], ISA(finish)(matrix, y, row));
+        }
+    }
+}
+
+#define SCONV_STREAM(DELTA)                                                     \
+    for (int64_t e = matrix->start[b]; e < matrix->start[b + 1]; e++) {         \
+        x += ((const DELTA *)matrix->delta)[e];                                 \
+        vec xs[16];                                                             \
+        UNROLL for (int v = 0; v < vectors; v++) xs[v] = vec_load(x + v * LANES); \
+        UNROLL for (int r = 0; r < rows; r++) {                                 \
+            const vec w = vec_set(matrix->value[e * rows + r]);                 \
+            UNROLL for (int v = 0; v < vectors; v++)                            \
+                sum[r][v] = vec_fma(w, xs[v], sum[r][v]);                       \
+        }                                                                       \
+    }
+
+INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *matrix, int32_t block_begin,
+                       int32_t block_end, const float *in, int32_t first, float *out,
+                       const float *residual, int64_t out_plane, const scnn_store *store)
+{
+    for (int64_t b = block_begin; b < block_end; b++) {
+        vec sum[16][16];
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[r][v] = vec_set(matrix->bias[b * rows + r]);
+        const float *x = in + (int64_t)first * LANES;
+        if (matrix->delta_bytes == 2)
+            SCONV_STREAM(uint16_t)
+        else
+            SCONV_STREAM(uint32_t)
+        UNROLL for (int r = 0; r < rows; r++) {
+            const int64_t row = b * rows + r;
+            const int64_t plane = matrix->channel[row] * out_plane;
+            if (matrix->channel[row] >= 0)
+                ISA(store_row)(matrix, row, vectors, sum[r], first, out + plane,
+                               residual ? residual + plane : NULL, store);
+        }
+    }
+}
+
+/* The kernel of one tile size; its name ends in <rows>x<vectors>v__<isa>. */
+#define SCNN_SCONV(R, V)                                                                      \
+    void ISA(f32_sconv_##R##x##V##v)(                                                         \
+        const scnn_matrix *matrix, int32_t block_begin, int32_t block_end, const float *in,   \
+        int32_t first, float *out, const float *residual, int64_t out_plane,                  \
+        const scnn_store *store)                                                              \
+    {                                                                                         \
+        ISA(sconv)(R, V, matrix, block_begin, block_end, in, first, out, residual, out_plane, \
+                   store);                                                                    \
+    }

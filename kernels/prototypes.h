@@ -1,0 +1,13 @@
+/* Prototypes of all kernels, made from the registry. */
+#ifndef SCNN_PROTOTYPES_H
+#define SCNN_PROTOTYPES_H
+#include "scnn.h"
+
+#define SCNN_TILE(R, V, isa) \
+    extern __typeof__(*(scnn_sconv_fn)0) f32_sconv_##R##x##V##v__##isa;
+#define SCNN_KERNEL(op, isa) extern __typeof__(*(scnn_##op##_fn)0) f32_##op##__##isa;
+#include "registry.inc"
+#undef SCNN_TILE
+#undef SCNN_KERNEL
+
+#endif

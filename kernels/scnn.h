@@ -1,0 +1,115 @@
+/* The C interface of the kernels: what every file in this folder offers to _kernels.pyx.
+ *
+ * Kernels are single-threaded, allocate nothing and touch nothing outside their arguments.
+ * Sizes are counted in floats. Activations are channel planes ("CHW"): a plane may hold a zero
+ * border ("halo") around its pixels, so that a convolution never tests for the edge:
+ *
+ *     plane = [ lead zeros | row 0 | gap | row 1 | gap | ... | zeros ]
+ *
+ * where the gap between two rows serves as the right border of one and the left border of the
+ * next. A stride-1 convolution then is one walk over a flat run of pixels, gaps included: output
+ * position f reads input position f + (a constant per weight). What is computed for a gap is
+ * thrown away when the tile is stored.
+ */
+#ifndef SCNN_H
+#define SCNN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The weights of a convolution as streams, in blocks of `rows` output channels that share their
+ * input offsets (rows = 1: unstructured sparsity; a dense matrix is the fully filled case).
+ * Entry e of block b, start[b] <= e < start[b + 1], adds value[e * rows + r] times the input at
+ * the running offset, which begins at 0 for each block and grows by delta[e] before use. */
+typedef struct {
+    const int64_t *start;  /* blocks + 1 */
+    const void *delta;     /* uint16_t or uint32_t, see delta_bytes */
+    const float *value;    /* rows values an entry */
+    const float *bias;     /* rows values a block */
+    const float *slope;    /* of negative results, rows values a block; NULL: none */
+    const int32_t *channel; /* output channel of each row; -1: the row only fills up a block */
+    int32_t rows;
+    int32_t delta_bytes;   /* 2 or 4 */
+    float low, high;       /* the result is clamped to [low, high] */
+} scnn_matrix;
+
+/* How the vectors of a flat run are put into the output plane. Vector v of the run has the pieces
+ * piece[v] <= p < piece[v + 1]: lanes mask[p] go to plane position v * lanes + shift[p] + lane. */
+typedef struct {
+    const int32_t *piece;
+    const int32_t *shift;
+    const uint32_t *mask;
+} scnn_store;
+
+/* One tile of a convolution: blocks [block_begin, block_end) times `vectors` vectors of the flat
+ * run that begin at vector `first`. `in` points at the run's position 0 for offset 0; `residual`,
+ * where not NULL, has the planes of `out` and is added before the clamp. */
+typedef void (*scnn_sconv_fn)(const scnn_matrix *matrix, int32_t block_begin, int32_t block_end,
+                              const float *in, int32_t first, float *out, const float *residual,
+                              int64_t out_plane, const scnn_store *store);
+
+/* y[i] = bias[i] + sum_k w[i * k_size + k] * x[k] for rows [begin, end). */
+typedef void (*scnn_gemv_fn)(const float *w, const float *bias, const float *x, float *y,
+                             int64_t k_size, int64_t begin, int64_t end);
+
+/* The same for sparse rows: entries start[i] .. start[i + 1] of (column, value). */
+typedef void (*scnn_spmv_fn)(const int64_t *start, const uint16_t *column, const float *value,
+                             const float *bias, const float *x, float *y, int64_t begin,
+                             int64_t end);
+
+/* Pooling of one plane; rows of the input lie in_pitch apart, of the output out_pitch.
+ * scratch: width floats. */
+typedef struct {
+    int32_t height, width, out_height, out_width;
+    int32_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
+    int64_t in_pitch, out_pitch;
+} scnn_pool;
+typedef void (*scnn_maxpool_fn)(const scnn_pool *pool, const float *in, float *out, float *scratch);
+typedef scnn_maxpool_fn scnn_avepool_fn;
+
+/* Local response normalisation across channels of `size` positions that lie side by side. */
+typedef struct {
+    int32_t channels, local_size;
+    int64_t in_plane, out_plane;
+    float alpha_over_n, beta, k;
+} scnn_lrn;
+typedef void (*scnn_lrn_fn)(const scnn_lrn *lrn, const float *in, float *out, int64_t size);
+
+/* out = clamp(slope(a * scale + shift)) over a run; slope 1: no change of negative values. */
+typedef void (*scnn_affine_fn)(const float *in, float *out, int64_t size, float scale, float shift,
+                               float slope, float low, float high);
+
+/* out = a * ca + b * cb, a * b or max(a, b) over a run, then the clamp. */
+typedef enum { SCNN_SUM = 0, SCNN_PROD = 1, SCNN_MAX = 2 } scnn_binary_op;
+typedef void (*scnn_binary_fn)(int32_t op, const float *a, const float *b, float *out, int64_t size,
+                               float ca, float cb, float low, float high);
+
+/* Copy of rows into every stride-th place: the planes of a strided convolution's input. Phase
+ * (row, column) of a plane takes the pixels at y * stride + row - pad, zero outside. */
+typedef struct {
+    int32_t height, width, rows, columns; /* of the input; of a phase plane */
+    int32_t stride_h, stride_w;
+    int64_t in_pitch, out_pitch;
+} scnn_phase;
+typedef void (*scnn_phase_fn)(const scnn_phase *phase, const float *in, float *out, int32_t top,
+                              int32_t left);
+
+typedef struct {
+    const char *name; /* f32_<op>_<rows>x<vectors>__<isa>, or f32_<op>__<isa> */
+    const char *op;
+    const char *isa;
+    int32_t rows, vectors; /* tile of sconv: output channels × vectors of pixels; else 0 */
+    int32_t lanes;         /* floats in a vector */
+    void (*run)(void);     /* one of the function types above, by op */
+} scnn_kernel;
+
+/* All kernels, best ISA first. */
+extern const scnn_kernel scnn_kernels[];
+extern const int32_t scnn_kernel_count;
+
+/* The ISA tiers of the table, best first, and whether this processor (and OS) has each. */
+extern const char *const scnn_isas[];
+extern const int32_t scnn_isa_count;
+int32_t scnn_isa_supported(int32_t isa);
+
+#endif

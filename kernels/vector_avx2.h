@@ -1,0 +1,38 @@
+/* The vector vocabulary for AVX2 with FMA (x86-64-v3). Include inside a target region. */
+#define LANES 8
+#define ISA(name) name##__avx2
+typedef __m256 vec;
+#define vec_load(p) _mm256_loadu_ps(p)
+#define vec_set(x) _mm256_set1_ps(x)
+#define vec_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define vec_add(a, b) _mm256_add_ps(a, b)
+#define vec_mul(a, b) _mm256_mul_ps(a, b)
+#define vec_max(a, b) _mm256_max_ps(a, b)
+#define vec_min(a, b) _mm256_min_ps(a, b)
+#define vec_if_negative(x, a, b) \
+    _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ))
+
+static inline float vec_sum(__m256 a)
+{
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+
+static inline __m256i lanes_of(uint32_t mask)
+{
+    const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)mask), bit), bit);
+}
+
+/* A full store is much cheaper than a masked one on several processors. */
+static inline void vec_store_lanes(float *p, uint32_t mask, __m256 a)
+{
+    if (mask == 0xff)
+        _mm256_storeu_ps(p, a);
+    else
+        _mm256_maskstore_ps(p, lanes_of(mask), a);
+}
+#define vec_load_lanes(p, mask) _mm256_maskload_ps(p, lanes_of(mask))
+#define vec_gather_u16(x, index) \
+    _mm256_i32gather_ps(x, _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(index))), 4)

@@ -1,0 +1,20 @@
+/* The vector vocabulary for AVX-512 (x86-64-v4). Include inside a target region. */
+#define LANES 16
+#define ISA(name) name##__avx512
+typedef __m512 vec;
+#define vec_load(p) _mm512_loadu_ps(p)
+#define vec_set(x) _mm512_set1_ps(x)
+#define vec_fma(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define vec_add(a, b) _mm512_add_ps(a, b)
+#define vec_mul(a, b) _mm512_mul_ps(a, b)
+/* max(a, b) and min(a, b) give b where either is NaN: keep the data in b. */
+#define vec_max(a, b) _mm512_max_ps(a, b)
+#define vec_min(a, b) _mm512_min_ps(a, b)
+#define vec_sum(a) _mm512_reduce_add_ps(a)
+/* a where x is negative, else b */
+#define vec_if_negative(x, a, b) \
+    _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ), b, a)
+#define vec_store_lanes(p, mask, a) _mm512_mask_storeu_ps(p, (__mmask16)(mask), a)
+#define vec_load_lanes(p, mask) _mm512_maskz_loadu_ps((__mmask16)(mask), p)
+#define vec_gather_u16(x, index) \
+    _mm512_i32gather_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(index))), x, 4)

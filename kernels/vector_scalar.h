@@ -1,0 +1,37 @@
+/* The vector vocabulary in plain C: four lanes, which a compiler may or may not vectorise. */
+#define LANES 4
+#define ISA(name) name##__scalar
+typedef struct {
+    float lane[4];
+} vec;
+#define VEC_EACH(expression)                    \
+    do {                                        \
+        vec result;                             \
+        for (int i = 0; i < 4; i++)             \
+            result.lane[i] = (expression);      \
+        return result;                          \
+    } while (0)
+
+static inline vec vec_load(const float *p) { VEC_EACH(p[i]); }
+static inline vec vec_set(float x) { VEC_EACH(x); }
+static inline vec vec_fma(vec a, vec b, vec c) { VEC_EACH(a.lane[i] * b.lane[i] + c.lane[i]); }
+static inline vec vec_add(vec a, vec b) { VEC_EACH(a.lane[i] + b.lane[i]); }
+static inline vec vec_mul(vec a, vec b) { VEC_EACH(a.lane[i] * b.lane[i]); }
+static inline vec vec_max(vec a, vec b) { VEC_EACH(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
+static inline vec vec_min(vec a, vec b) { VEC_EACH(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
+static inline vec vec_if_negative(vec x, vec a, vec b)
+{
+    VEC_EACH(x.lane[i] < 0 ? a.lane[i] : b.lane[i]);
+}
+static inline float vec_sum(vec a) { return (a.lane[0] + a.lane[1]) + (a.lane[2] + a.lane[3]); }
+static inline void vec_store_lanes(float *p, uint32_t mask, vec a)
+{
+    for (int i = 0; i < 4; i++)
+        if (mask >> i & 1)
+            p[i] = a.lane[i];
+}
+static inline vec vec_load_lanes(const float *p, uint32_t mask)
+{
+    VEC_EACH(mask >> i & 1 ? p[i] : 0.0f);
+}
+static inline vec vec_gather_u16(const float *x, const uint16_t *index) { VEC_EACH(x[index[i]]); }

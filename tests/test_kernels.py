@@ -1,0 +1,302 @@
+"""Kernels against a float64 oracle: every tile × ISA, sizes around each edge, canaries.
+
+To add a kernel: write it, add its line to kernels/registry.inc, and the tests below that go over
+``_kernels.kernels()`` run it. A new operation needs one test here: a naive float64 form, sizes
+around a vector, NaN in everything the kernel must not read, canaries around what it may not write.
+
+The bound on a dot product of K terms is the usual one, (K + 2)·2⁻²⁴·(|W||x| + |b|): it is derived,
+not tuned, and a lost term breaks it.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import product
+
+import numpy as np
+import pytest
+
+from caffe_scnn import _kernels
+from caffe_scnn._kernels import Planes
+from caffe_scnn.engine.pack import Finish, Run, Taps, convolution, stream
+from caffe_scnn.engine.tensor import Border, Tensor
+from caffe_scnn.errors import KernelError
+
+CAP = os.environ.get("CAFFE_SCNN_ISA")
+ISAS = [isa for isa in _kernels.isas() if CAP in (None, isa)]
+TILES = [(isa, rows, v, lanes) for _, op, isa, rows, v, lanes in _kernels.kernels()
+         if op == "sconv" and isa in ISAS]  # fmt: skip
+CANARY = np.float32(-77.25)
+ULP = 2.0**-24
+
+
+def bound(weights, x, bias):
+    """Forward error bound of weights @ x + bias for float32 sums in any order."""
+    terms = weights.shape[1] + 2
+    return terms * ULP * (np.abs(weights) @ np.abs(x) + np.abs(bias)[:, None])
+
+
+def random_weights(rng, channels, columns, density):
+    weights = rng.standard_normal((channels, columns)).astype(np.float32)
+    weights[rng.random(weights.shape) >= density] = 0
+    if density < 1 and channels > 2:
+        weights[1] = 0  # a channel without any weight
+    return weights
+
+
+def run_matrix(isa, rows, vectors, lanes, weights, x, bias, finish=None, threads=1, **options):
+    """Multiply on one tile size; NaN behind the operands, canaries around the result."""
+    channels, columns = weights.shape
+    width = x.shape[1]
+    whole = -(-width // lanes) * lanes
+    memory = np.full(columns * whole, np.nan, np.float32)
+    memory.reshape(columns, whole)[:, :width] = x
+    target = np.full(channels * (width + 3) + 5, CANARY, np.float32)
+    taps = Taps(np.arange(columns)[None] * whole)
+    streams = stream(weights, taps, rows)
+    kernel = convolution(
+        isa, lanes, streams, taps, Run(1, width, width, width), finish or Finish(bias),
+        vectors=vectors, base=0, chunk_entries=40, chunks_first=options.get("chunks_first", True),
+    )  # fmt: skip
+    planes = Planes(5, channels, 1, width, width, 0, width + 3)
+    kernel.run(memory, Planes(0, columns, 1, width, width, 0, whole), target, planes, None, 1, threads)
+    rows_out = target[5:].reshape(channels, width + 3)
+    assert (target[:5] == CANARY).all() and (rows_out[:, width:] == CANARY).all()
+    return rows_out[:, :width]
+
+
+@pytest.mark.parametrize(("isa", "rows", "vectors", "lanes"), TILES)
+def test_every_tile_at_every_edge(isa, rows, vectors, lanes):
+    rng = np.random.default_rng(rows * 100 + vectors)
+    sizes = {1, lanes - 1, lanes * vectors - 1, lanes * vectors, lanes * vectors * 2}
+    known = {v for i, r, v, _ in TILES if (i, r) == (isa, rows)}
+    for width, channels, density in product(sorted(sizes), (1, rows + 1, 13), (0.0, 0.5, 1.0)):
+        rest = -(-width // lanes) % vectors
+        if rest and rest not in known:
+            continue
+        weights = random_weights(rng, channels, 23, density)
+        x = rng.standard_normal((23, width)).astype(np.float32)
+        bias = rng.standard_normal(channels).astype(np.float32)
+        got = run_matrix(isa, rows, vectors, lanes, weights, x, bias)
+        want = weights.astype(np.float64) @ x + bias[:, None]
+        assert (np.abs(got - want) <= bound(weights, x, bias)).all(), (width, channels, density)
+
+
+def test_the_bound_catches_one_lost_term():
+    """The comparison itself can fail: drop the smallest weight of one row."""
+    rng = np.random.default_rng(0)
+    weights = random_weights(rng, 13, 23, 0.5)
+    x = rng.standard_normal((23, 40)).astype(np.float32)
+    bias = np.zeros(13, np.float32)
+    want = weights.astype(np.float64) @ x
+    damaged = weights.copy()
+    row = damaged[0]
+    row[np.flatnonzero(row)[np.abs(row[row != 0]).argmin()]] = 0
+    assert (np.abs(damaged.astype(np.float64) @ x - want) > bound(weights, x, bias)).any()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_threads_and_task_order_do_not_change_a_bit(isa):
+    rng = np.random.default_rng(1)
+    lanes = next(tile[3] for tile in TILES if tile[0] == isa)
+    weights = random_weights(rng, 37, 64, 0.3)
+    x = rng.standard_normal((64, 11 * lanes)).astype(np.float32)
+    bias = rng.standard_normal(37).astype(np.float32)
+    one = run_matrix(isa, 1, 4 if lanes > 4 else 2, lanes, weights, x, bias)
+    for threads, chunks_first in product((2, 3), (True, False)):
+        many = run_matrix(
+            isa, 1, 4 if lanes > 4 else 2, lanes, weights, x, bias, threads=threads,
+            chunks_first=chunks_first,
+        )  # fmt: skip
+        assert np.array_equal(one, many)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_slope_and_clamp(isa):
+    lanes = next(tile[3] for tile in TILES if tile[0] == isa)
+    weights = np.array([[1.0], [1.0], [1.0]], np.float32)
+    x = np.array([[-9, -1, -0.0, 0.5, 7, np.nan]], np.float32)
+    bias = np.zeros(3, np.float32)
+    slopes = np.array([0.25, 0, 2], np.float32)
+    relu6 = run_matrix(isa, 1, 1, lanes, weights, x, bias, Finish(bias, None, 0, 6))
+    assert np.array_equal(relu6[0], [0, 0, 0, 0.5, 6, np.nan], equal_nan=True)
+    prelu = run_matrix(isa, 1, 1, lanes, weights, x, bias, Finish(bias, slopes))
+    want = np.where(x < 0, slopes[:, None] * x, x)
+    assert np.array_equal(prelu, want, equal_nan=True)
+
+
+def test_long_distances_are_bridged_or_widened():
+    rng = np.random.default_rng(2)
+    weights = random_weights(rng, 6, 9, 0.6)
+    near = stream(weights, Taps(np.arange(9)[None] * 7000), 1)
+    far = stream(weights, Taps(np.arange(9)[None] * 70000), 1)
+    few = np.zeros((1, 300), np.float32)
+    few[0, [0, 1, 2, *range(100, 200), 299]] = 1
+    bridged = stream(few, Taps(np.arange(300)[None] * 900), 1)
+    assert (near.delta.itemsize, far.delta.itemsize, bridged.delta.itemsize) == (2, 4, 2)
+    assert len(bridged.delta) > np.count_nonzero(few)
+    position = np.cumsum(bridged.delta.astype(np.int64))
+    assert np.array_equal(position[bridged.value[:, 0] != 0], np.flatnonzero(few[0]) * 900)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("density", [0.0, 0.3])
+def test_sparse_and_dense_vector_products(isa, density):
+    rng = np.random.default_rng(3)
+    for n, k in product((1, 4, 5, 63, 130), (1, 7, 16, 33, 200)):
+        weights = random_weights(rng, n, k, density)
+        x, bias = (rng.standard_normal(size).astype(np.float32) for size in (k, n))
+        want = weights.astype(np.float64) @ x + bias
+        limit = bound(weights, x[:, None], bias)[:, 0]
+        row, column = np.nonzero(weights)
+        start = np.searchsorted(row, np.arange(n + 1)).astype(np.int64)
+        for threads in (1, 2):
+            y = np.full(n, np.nan, np.float32)
+            _kernels.gemv(isa, weights, bias, x, y, threads)
+            assert (np.abs(y - want) <= limit).all()
+            y[:] = np.nan
+            _kernels.spmv(isa, start, column.astype(np.uint16), weights[row, column], bias, x, y, threads)
+            assert (np.abs(y - want) <= limit).all()
+
+
+def place(shape, border, at):
+    """A tensor of planes in an arena full of canaries."""
+    tensor = Tensor(shape, border)
+    tensor.at = at
+    return tensor
+
+
+def halo_of(tensor, arena):
+    """The values of a tensor's planes that are not pixels (nor the slack of aligned planes)."""
+    used = tensor.lead + (tensor.height + tensor.border.rows) * tensor.pitch
+    planes = arena[tensor.at : tensor.at + tensor.size].reshape(-1, tensor.plane)[:, :used]
+    pixels = np.zeros(used, bool)
+    for y in range(tensor.height):
+        begin = tensor.lead + y * tensor.pitch
+        pixels[begin : begin + tensor.width] = True
+    return planes[:, ~pixels]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("method", ["max", "ave"])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "pad"),
+    [
+        ((7, 9), (3, 3), (2, 2), (0, 0)),
+        ((7, 9), (3, 3), (2, 2), (1, 1)),
+        ((5, 40), (2, 3), (1, 2), (1, 0)),
+        ((6, 6), (6, 6), (1, 1), (0, 0)),
+        ((1, 1), (1, 1), (1, 1), (0, 0)),
+        ((13, 5), (2, 2), (3, 3), (0, 0)),
+    ],
+)
+def test_pooling_windows(isa, method, size, kernel, stride, pad):
+    rng = np.random.default_rng(4)
+    out = [
+        -(-max(n + 2 * p - k, 0) // s) + 1 for n, k, s, p in zip(size, kernel, stride, pad, strict=True)
+    ]
+    out = [o - 1 if any(pad) and (o - 1) * s >= n + p else o
+           for o, n, s, p in zip(out, size, stride, pad, strict=True)]  # fmt: skip
+    if any((o - 1) * s - p >= n for o, s, p, n in zip(out, stride, pad, size, strict=True)):
+        pytest.skip("this geometry has an empty window, which the engine leaves to the reference")
+    source = place((2, 3, *size), Border(1, 1, True), 16)
+    target = place((2, 3, *out), Border(2, 1, True), 16 + source.size)
+    arena = np.full(target.at + target.size + 64, CANARY)
+    x = rng.standard_normal(source.shape).astype(np.float32)
+    source.array(arena)[...] = x
+    scratch = np.empty((2, size[1]), np.float32)
+    _kernels.pool(isa, method, arena, source.planes(), target.planes(), kernel, stride, pad, 2, scratch, 2)
+    want = np.empty(target.shape)
+    for y, z in np.ndindex(*out):
+        top, left = y * stride[0] - pad[0], z * stride[1] - pad[1]
+        bottom = min(top + kernel[0], size[0] + pad[0])
+        right = min(left + kernel[1], size[1] + pad[1])
+        window = x[:, :, max(top, 0) : bottom, max(left, 0) : right].astype(np.float64)
+        if method == "max":
+            want[:, :, y, z] = window.max(axis=(2, 3))
+        else:
+            want[:, :, y, z] = window.sum(axis=(2, 3)) / ((bottom - top) * (right - left))
+    terms = kernel[0] * kernel[1] + 2
+    assert np.abs(target.array(arena) - want).max() <= terms * ULP * np.abs(x).max()
+    assert (halo_of(target, arena) == 0).all()
+    assert (arena[: source.at] == CANARY).all() and (arena[target.at + target.size :] == CANARY).all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("beta", "k"), [(0.75, 1.0), (0.5, 2.0), (1.3, 1.0)])
+@pytest.mark.parametrize("border", [Border(), Border(1, 2, True)])
+def test_lrn(isa, beta, k, border):
+    rng = np.random.default_rng(5)
+    source, target = place((2, 7, 9, 33), Border(), 0), place((2, 7, 9, 33), border, 0)
+    target.at = source.size
+    arena = np.full(target.at + target.size + 16, CANARY)
+    x = rng.standard_normal(source.shape).astype(np.float32) * 3
+    source.array(arena)[...] = x
+    _kernels.lrn(isa, arena, source.planes(), target.planes(), 5, 0.7, beta, k, 2, 2)
+    square = np.pad(x.astype(np.float64) ** 2, ((0, 0), (2, 2), (0, 0), (0, 0)))
+    total = sum(square[:, i : i + 7] for i in range(5))
+    want = x * (k + 0.7 / 5 * total) ** -beta
+    # five products and sums, then a power: (7 + beta·ln) ulp; 16 leaves powf its own ulps
+    assert (np.abs(target.array(arena) - want) <= 16 * ULP * np.abs(want) + 1e-30).all()
+    assert (halo_of(target, arena) == 0).all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_affine_and_binary_keep_nan_and_halo(isa):
+    rng = np.random.default_rng(6)
+    a, b = place((2, 3, 4, 5), Border(), 0), place((2, 3, 4, 5), Border(1, 1, True), 128)
+    c = place((2, 3, 4, 5), Border(0, 2, True), 128 + b.size)
+    arena = np.full(c.at + c.size + 16, CANARY)
+    x, y = (rng.standard_normal(a.shape).astype(np.float32) for _ in range(2))
+    x[0, 0, 0, 0] = np.nan
+    a.array(arena)[...], b.array(arena)[...] = x, y
+    scale, shift, slope = (np.array(v, np.float32) for v in ([1, -2, 3], [0, 1, 2], [1, 0, 0.5]))
+    _kernels.affine(isa, arena, a.planes(), c.planes(), scale, shift, slope, -2.0, 2.0, 2, 1)
+    z = x * scale[:, None, None] + shift[:, None, None]
+    z = np.clip(np.where(z < 0, z * slope[:, None, None], z), -2, 2)
+    np.testing.assert_allclose(c.array(arena), z, rtol=4 * ULP, atol=4 * ULP)
+    assert (halo_of(c, arena) == 0).all()
+    for op, want in enumerate((2 * x - y, x * y, np.where(x > y, x, y))):
+        _kernels.binary(isa, op, arena, a.planes(), b.planes(), c.planes(), 2.0, -1.0, -9, 9, 2, 2)
+        np.testing.assert_allclose(c.array(arena), want, rtol=4 * ULP, atol=4 * ULP)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("stride", "pad"), [((2, 2), (1, 1)), ((4, 3), (0, 2)), ((1, 2), (3, 0))])
+def test_phase_planes(isa, stride, pad):
+    rng = np.random.default_rng(7)
+    source = place((2, 3, 9, 11), Border(1, 1, True), 0)
+    offsets = np.array(list(np.ndindex(*stride)), np.int32)
+    target = place((2, 3 * len(offsets), 6, 7), Border(aligned=True), source.size)
+    arena = np.full(target.at + target.size, CANARY)
+    x = rng.standard_normal(source.shape).astype(np.float32)
+    source.array(arena)[...] = x
+    _kernels.phases(isa, arena, source.planes(), target.planes(), offsets, stride, pad, 2, 2)
+    wide = np.pad(x, ((0, 0), (0, 0), (pad[0], 40), (pad[1], 40)))
+    got = target.array(arena).reshape(2, 3, len(offsets), 6, 7)
+    for p, (row, column) in enumerate(offsets):
+        want = wide[:, :, row :: stride[0], column :: stride[1]][:, :, :6, :7]
+        assert np.array_equal(got[:, :, p], want)
+
+
+def test_operands_outside_their_memory_are_refused():
+    arena = np.zeros(100, np.float32)
+    inside, outside = Planes(0, 1, 2, 5, 5, 0, 10), Planes(91, 1, 2, 5, 5, 0, 10)
+    one = np.ones(1, np.float32)
+    with pytest.raises(KernelError, match="planes end at 101"):
+        _kernels.affine("scalar", arena, inside, outside, one, one, one, 0, 1, 1, 1)
+    with pytest.raises(KernelError, match="overlap"):
+        Planes(0, 1, 2, 5, 4, 0, 10)
+    taps = Taps(np.array([[0, 95]]))
+    kernel = convolution(
+        "scalar", 4, stream(np.ones((1, 2), np.float32), taps, 1), taps, Run(1, 8, 8, 8), Finish(),
+        vectors=1, base=0, chunk_entries=9, chunks_first=True,
+    )  # fmt: skip
+    with pytest.raises(KernelError, match="reaches outside"):
+        kernel.run(arena, Planes(0, 1, 1, 8, 8, 0, 8), arena, Planes(8, 1, 1, 8, 8, 0, 8), None, 1, 1)
+
+
+def test_unknown_isa_is_refused(monkeypatch):
+    monkeypatch.setenv("CAFFE_SCNN_ISA", "sse9")
+    with pytest.raises(KernelError, match="sse9"):
+        _kernels.best_isa()
