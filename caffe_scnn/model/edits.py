@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from caffe_scnn.model.printing import Layout
@@ -13,6 +13,7 @@ from caffe_scnn.model.prototxt import Field, Message
 _REST_OF_LINE = re.compile(r"[ \t]*[;,]?[ \t]*(?:#[^\n]*?)?(\r?\n|$)")
 _SEPARATOR = re.compile(r"(?:[ \t]*[;,])?")
 _SPACE = re.compile(r"[ \t]*")
+_BETWEEN = re.compile(r"[ \t]*[;,]?[ \t]*")  # between two fields on one line
 
 
 class Edit(NamedTuple):
@@ -43,8 +44,8 @@ def line_start(text: str, offset: int) -> int:
 
 def line_indent(text: str, offset: int) -> str:
     """Return the white space at the start of the line of an offset."""
-    match = _SPACE.match(text, line_start(text, offset))
-    return match.group() if match else ""
+    start = line_start(text, offset)
+    return text[start : _match_end(_SPACE, text, start)]
 
 
 def first_on_line(text: str, offset: int) -> bool:
@@ -101,19 +102,33 @@ def insert_before(
     return Edit(offset, offset, " ".join(line.strip() for line in lines) + " ")
 
 
-def remove(message: Message, field: Field) -> Edit:
-    """Take a field out, with its separator, and with its lines if it has them alone."""
+def remove(message: Message, fields: Container[Field]) -> Iterator[Edit]:
+    """Take fields out, with their separators, and with the lines that they have alone."""
     text = message.document.text
-    first = first_on_line(text, field.start)
-    rest = _REST_OF_LINE.match(text, field.end)
+    spans: list[tuple[int, int]] = []
+    for field in message.fields:
+        if field not in fields:
+            continue
+        start = field.start
+        if spans and _BETWEEN.fullmatch(text, spans[-1][1], start):
+            start = spans.pop()[0]  # neighbours on one line go together
+        spans.append((start, field.end))
+    return (_removal(text, start, end) for start, end in spans)
+
+
+def _removal(text: str, start: int, end: int) -> Edit:
+    first = first_on_line(text, start)
+    rest = _REST_OF_LINE.match(text, end)
     if rest and first:
-        return Edit(line_start(text, field.start), rest.end(), "")
-    separator = _SEPARATOR.match(text, field.end)
-    end = separator.end() if separator else field.end
+        return Edit(line_start(text, start), rest.end(), "")
+    end = _match_end(_SEPARATOR, text, end)
     if first:
-        space = _SPACE.match(text, end)
-        return Edit(field.start, space.end() if space else end, "")
-    start = field.start
+        return Edit(start, _match_end(_SPACE, text, end), "")
     while text[start - 1] in " \t":
         start -= 1
     return Edit(start, end, "")
+
+
+def _match_end(pattern: re.Pattern[str], text: str, at: int) -> int:
+    match = pattern.match(text, at)
+    return match.end() if match else at

@@ -166,8 +166,8 @@ class Rewriter:
 
     def edits(self) -> list[Edit]:
         """Return all edits of this message and of those inside."""
-        removals = [remove(self.message, field) for field in self._removed]
-        return self._changes + removals + [self._insert(new) for new in self._inserted]
+        removals = remove(self.message, self._removed)
+        return [*self._changes, *removals, *(self._insert(new) for new in self._inserted)]
 
     def _insert(self, new: Insertion) -> Edit:
         where = (self.layout, new.inline)
