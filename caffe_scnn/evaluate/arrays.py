@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from caffe_scnn.errors import FormatError, ModelError
 from caffe_scnn.layers.base import Shape
 from caffe_scnn.model.atomic import atomic_write
+from caffe_scnn.model.net import Net
 
 Values = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]
@@ -56,8 +57,23 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
+def input_shapes(net: Net) -> dict[str, Shape | None]:
+    """Return the inputs of a net with the shapes in its prototxt; None where there is none."""
+    shapes: dict[str, Shape | None] = {}
+    for layer in net:
+        if layer.type == "Input":
+            declared = [tuple(shape.dim) for shape in layer.proto.input_param.shape]
+            # Caffe: one shape for each top, or one for all of them.
+            for at, top in enumerate(layer.tops):
+                shapes[top] = declared[min(at, len(declared) - 1)] if declared else None
+    return shapes
+
+
 def pick_inputs(
-    arrays: Mapping[str, NDArray[Any]], wanted: Mapping[str, Shape], source: str, step: str = ""
+    arrays: Mapping[str, NDArray[Any]],
+    wanted: Mapping[str, Shape | None],
+    source: str,
+    step: str = "",
 ) -> dict[str, Values]:
     """Choose the inputs of a net among arrays.
 
@@ -68,7 +84,8 @@ def pick_inputs(
         ``mean/<blob>`` and ``scale/<blob>``: (pixel − mean) · scale. One array under ``""`` is the
         only input. Other names are ignored.
     wanted : mapping
-        Input name → shape; sizes may differ, the number of axes may not.
+        Input name → shape, as :func:`input_shapes` gives them; sizes may differ, the number of
+        axes may not.
     source : str
         The file, for messages.
     step : str
@@ -85,7 +102,7 @@ def pick_inputs(
         array = _find(arrays, prefix, name, only=len(wanted) == 1)
         if array is None:
             raise ModelError(
-                f'{source}: no array for the input "{name}" of shape {shape}; it holds '
+                f'{source}: no array for the input "{name}" of shape {shape}; the file holds '
                 + (", ".join(filter(None, arrays)) or "one array without a name")
             )
         chosen[name] = _as_input(array, name, shape, source)
@@ -93,20 +110,29 @@ def pick_inputs(
 
 
 def random_inputs(
-    wanted: Mapping[str, Shape], seed: int, batch: int | None = None
+    wanted: Mapping[str, Shape | None], seed: int, batch: int | None = None
 ) -> dict[str, Values]:
     """Make normally distributed inputs: the same seed and shapes give the same values.
 
     Parameters
     ----------
+    wanted : mapping
+        As :func:`input_shapes` gives them.
     batch : int, optional
         Replaces the first axis of every input.
+
+    Raises
+    ------
+    ModelError
+        The prototxt gives an input no shape, or an impossible one.
     """
     generator = np.random.default_rng(seed)
     inputs = {}
-    for name, declared in wanted.items():
-        shape = (batch, *declared[1:]) if batch and declared else declared
-        inputs[name] = generator.standard_normal(shape, dtype=np.float32)
+    for name, shape in wanted.items():
+        if shape is None or min(shape, default=1) < 1:
+            raise ModelError(f'input "{name}" has the shape {shape}: no values can be made for it')
+        dims = (batch, *shape[1:]) if batch and shape else shape
+        inputs[name] = generator.standard_normal(dims, dtype=np.float32)
     return inputs
 
 
@@ -125,10 +151,10 @@ def _find(
     return (pixels - mean.reshape(-1, 1, 1)) * scale
 
 
-def _as_input(array: NDArray[Any], name: str, shape: Shape, source: str) -> Values:
+def _as_input(array: NDArray[Any], name: str, shape: Shape | None, source: str) -> Values:
     if array.dtype.kind not in "biuf":
         raise ModelError(f'{source}: input "{name}" holds {array.dtype}, not numbers')
-    if array.ndim != len(shape):
+    if shape is not None and array.ndim != len(shape):
         missing = " (the batch axis is missing)" if array.ndim == len(shape) - 1 else ""
         raise ModelError(
             f'{source}: input "{name}" has the shape {array.shape}{missing}; the net takes {shape}'

@@ -50,11 +50,13 @@ class Benchmark:
     layers : tuple of LayerTime
     total, against : Timing
         Whole forward passes, taken in turns; ``against`` is None when there is no other net.
+    threads : int
     """
 
     layers: tuple[LayerTime, ...]
     total: Timing
     against: Timing | None
+    threads: int
 
     @property
     def ratio(self) -> float | None:
@@ -112,7 +114,7 @@ def benchmark(
         )
         for time in executors["net"].profile(inputs, repeat=repeat)
     )
-    return Benchmark(layers, timings["net"], timings.get("against"))
+    return Benchmark(layers, timings["net"], timings.get("against"), executors["net"].threads)
 
 
 def _forward(executor: Executor, inputs: Mapping[str, Values]) -> Callable[[], object]:

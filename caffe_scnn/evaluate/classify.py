@@ -39,6 +39,15 @@ class Accuracy:
     net_seconds: float
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """One class of one picture: its index, its score, its name where names are known."""
+
+    index: int
+    score: float
+    label: str | None
+
+
 class Classifier:
     """A net with one input and one output of class scores.
 
@@ -121,6 +130,27 @@ def top_classes(scores: Scores, k: int) -> NDArray[np.intp]:
     ndarray of shape (N, min(k, classes))
     """
     return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+
+
+def predict(
+    classifier: Classifier, batch: Values, top: int, names: Sequence[str] | None = None
+) -> list[list[Prediction]]:
+    """Return the ``top`` best classes of every image of a batch, best first.
+
+    Raises
+    ------
+    ModelError
+        The number of class names is not the number of classes.
+    """
+    scores = classifier.scores(batch)
+    if names is not None and len(names) != scores.shape[1]:
+        raise ModelError(
+            f"there are {len(names)} class names, but the net has {scores.shape[1]} classes"
+        )
+    return [
+        [Prediction(int(at), float(row[at]), names[at] if names else None) for at in best]
+        for row, best in zip(scores, top_classes(scores, top), strict=True)
+    ]
 
 
 def batches(items: Sequence[Any], size: int) -> Iterator[Any]:

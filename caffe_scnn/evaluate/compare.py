@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from caffe_scnn.engine import Executor
 from caffe_scnn.errors import ModelError
-from caffe_scnn.evaluate.arrays import Values
+from caffe_scnn.evaluate.arrays import Values, input_shapes
 from caffe_scnn.evaluate.golden import Golden
 from caffe_scnn.layers.base import Shape
 from caffe_scnn.model.net import Net
@@ -103,7 +103,6 @@ def difference(got: NDArray[Any], wanted: NDArray[Any]) -> tuple[float, float]:
 def compare_with_golden(
     net: Net,
     golden: Golden,
-    inputs: Mapping[str, Shape],
     *,
     tolerance: float = TOLERANCE,
     threads: int | None = None,
@@ -112,8 +111,9 @@ def compare_with_golden(
 
     Parameters
     ----------
-    inputs : mapping
-        Input name → shape as the net declares it.
+    net : Net
+        Opened as the golden says.
+    golden : Golden
 
     Raises
     ------
@@ -123,7 +123,7 @@ def compare_with_golden(
     found: list[BlobDifference] = []
     executor: Executor | None = None
     for step in golden.steps:
-        fed = golden.inputs(inputs, step)
+        fed = golden.inputs(input_shapes(net), step)
         # One executor for all steps: a recurrent net carries its state on.
         executor = executor or Executor(net, _shapes(fed), threads=threads)
         wanted = golden.blobs(step)

@@ -59,7 +59,7 @@ class Golden:
         """Suffixes of the runs that were stored: ``("",)``, or ``("", ".2")``."""
         return ("", *(s for s in (".2",) if any(n.startswith(f"out{s}/") for n in self.arrays)))
 
-    def inputs(self, wanted: Mapping[str, Shape], step: str = "") -> dict[str, Values]:
+    def inputs(self, wanted: Mapping[str, Shape | None], step: str = "") -> dict[str, Values]:
         """Return the inputs of one run; see :func:`~caffe_scnn.evaluate.arrays.pick_inputs`."""
         return pick_inputs(self.arrays, wanted, str(self.path), step)
 

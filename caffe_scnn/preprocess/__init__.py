@@ -4,7 +4,7 @@
 """
 
 from caffe_scnn.preprocess.mean import parse_mean, read_mean
-from caffe_scnn.preprocess.settings import FILE_NAME, Preprocess
+from caffe_scnn.preprocess.settings import CHANNELS, FILE_NAME, Preprocess
 from caffe_scnn.preprocess.transformer import Transformer
 
-__all__ = ["FILE_NAME", "Preprocess", "Transformer", "parse_mean", "read_mean"]
+__all__ = ["CHANNELS", "FILE_NAME", "Preprocess", "Transformer", "parse_mean", "read_mean"]

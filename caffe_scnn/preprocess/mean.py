@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from caffe_scnn.errors import FormatError
-from caffe_scnn.proto import caffe_pb2 as pb
+from caffe_scnn.model.blob import read_binaryproto
 
 Mean = tuple[float, ...] | Path
 NUMPY_MAGIC = b"\x93NUMPY"
@@ -44,39 +42,19 @@ def read_mean(path: Path) -> NDArray[np.float32]:
         Not such a file, or not the shape of a mean: (C,), (C, 1, 1), (C, H, W), (H, W, C) or
         (H, W), each with or without a leading axis of 1.
     """
-    content = path.read_bytes()
-    is_numpy = content.startswith(NUMPY_MAGIC)
-    values = _from_numpy(content, path) if is_numpy else _from_binaryproto(content, path)
+    with path.open("rb") as file:
+        is_numpy = file.read(len(NUMPY_MAGIC)) == NUMPY_MAGIC
+    values = _read_numpy(path) if is_numpy else read_binaryproto(path).array
     if not np.isfinite(values).all():
         raise FormatError("the mean holds NaN or infinite values", str(path))
-    return _as_channels(values.astype(np.float32), path)
+    return _as_channels(values, path)
 
 
-def _from_numpy(content: bytes, path: Path) -> NDArray[np.float64]:
+def _read_numpy(path: Path) -> NDArray[np.float32]:
     try:
-        values = np.load(io.BytesIO(content), allow_pickle=False)
-        return np.asarray(values, dtype=np.float64)
-    except (ValueError, EOFError, OSError) as error:
+        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
+    except (ValueError, TypeError, EOFError) as error:
         raise FormatError(f"not a readable NumPy array of numbers: {error}", str(path)) from error
-
-
-def _from_binaryproto(content: bytes, path: Path) -> NDArray[np.float64]:
-    try:
-        blob = pb.BlobProto.FromString(content)
-    except DecodeError as error:
-        raise FormatError(
-            "a mean file is a Caffe binaryproto or a NumPy .npy array; this is neither", str(path)
-        ) from error
-    values = np.asarray(blob.double_data or blob.data, dtype=np.float64)
-    legacy = any(blob.HasField(axis) for axis in ("num", "channels", "height", "width"))
-    shape = (blob.num, blob.channels, blob.height, blob.width) if legacy else blob.shape.dim
-    if values.size == 0 or values.size != np.prod(shape, dtype=np.int64):
-        raise FormatError(
-            f"as a Caffe binaryproto it holds {values.size} values for the shape "
-            f"{tuple(shape)}; is this a mean file (binaryproto or .npy)?",
-            str(path),
-        )
-    return values.reshape(tuple(shape))
 
 
 def _as_channels(values: NDArray[np.float32], path: Path) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from caffe_scnn.errors import FormatError
+from caffe_scnn.model.atomic import atomic_write
 from caffe_scnn.preprocess.geometry import parse_resize
 from caffe_scnn.preprocess.mean import Mean, parse_mean
 
@@ -79,6 +80,25 @@ class Preprocess:
             return cls(**_checked(table, path.parent))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, FormatError) as error:
             raise FormatError(str(error), str(path)) from error
+
+    @classmethod
+    def beside(cls, folder: Path) -> Self:
+        """Read the ``preprocess.toml`` in a model's folder; the defaults where there is none."""
+        path = folder / FILE_NAME
+        return cls.read(path) if path.exists() else cls()
+
+    def save(self, folder: Path) -> Path:
+        """Write ``preprocess.toml`` into a model's folder, and return its path.
+
+        Raises
+        ------
+        OutputError
+            The folder cannot be written.
+        """
+        path = folder / FILE_NAME
+        with atomic_write(path) as file:
+            file.write(self.text(folder).encode())
+        return path
 
     def text(self, folder: Path) -> str:
         """Return the settings as TOML, a mean file named relative to ``folder``."""

@@ -1,0 +1,26 @@
+"""The command ``caffe-scnn``: one subcommand a file, listed here.
+
+To add one, write ``cli/<name>.py`` with a click command called ``command``, and a line below.
+"""
+
+from caffe_scnn.cli.front_door import FrontDoor
+
+COMMANDS = {
+    "info": "Layers, shapes, multiply-accumulates, parameters and density of a model.",
+    "convert": "Bring a model to the current format; on request select a phase, fold, make stock.",
+    "compress": "Make a model's weights sparse and write it as an ordinary Caffe model.",
+    "run": "Run a model on arrays and write its blobs.",
+    "classify": "Name the classes of pictures.",
+    "evaluate": "Measure how good a model is on labelled data.",
+    "compare": "Compare a model blob by blob with another one or with stored results.",
+    "bench": "Measure how fast a model runs, layer by layer.",
+    "doctor": "Show what this machine and this installation offer.",
+}
+
+main = FrontDoor(
+    name="caffe-scnn",
+    commands_help=COMMANDS,
+    module="caffe_scnn.cli.{}",
+    help="Read a Caffe model, make it sparse, write it back, and run it fast on a CPU.",
+    epilog="Exit status: 0 done, 1 a check failed, 2 bad input or usage.",
+)

@@ -1,0 +1,116 @@
+"""``caffe-scnn info``: what a model consists of."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from caffe_scnn.batch import ModelFiles
+from caffe_scnn.cli.front_door import examples
+from caffe_scnn.cli.models import Models, takes_models
+from caffe_scnn.cli.opening import Opening, opening_options
+from caffe_scnn.layers.summary import NetSummary, summarize
+from caffe_scnn.model.caffemodel import StoredNet, read_caffemodel
+from caffe_scnn.report import Column, Report, Table
+from caffe_scnn.report.numbers import count, names, percent, shape, shapes
+
+NET_COLUMNS = (
+    Column("name"),
+    Column("type"),
+    Column("bottoms", show=names, left=True),
+    Column("tops", show=names, left=True),
+    Column("shape", show=shape),
+    Column("macs", "MACs", count),
+    Column("params", show=count),
+    Column("nonzeros", "non-zeros", count),
+    Column("density", show=percent),
+)
+STORED_COLUMNS = (
+    Column("name"),
+    Column("type"),
+    Column("blobs", show=shapes, left=True),
+    Column("params", show=count),
+    Column("nonzeros", "non-zeros", count),
+    Column("density", show=percent),
+)
+
+
+@click.command(
+    "info",
+    epilog=examples(
+        "caffe-scnn info deploy.prototxt weights.caffemodel",
+        "caffe-scnn info weights.caffemodel",
+        "caffe-scnn info --models 'zoo/*' --keep-going --json",
+    ),
+)
+@takes_models(weights=False)
+@opening_options
+def command(models: Models, opening: Opening) -> None:
+    """Show the layers of a model: shapes, multiply-accumulates, parameters, density.
+
+    PROTOTXT alone gives shapes, MACs and parameter counts; a CAFFEMODEL alone gives what is
+    stored in it. MACs count every weight; density is non-zeros over parameters.
+    """
+    models.deliver(lambda model: describe(model, opening))
+
+
+def describe(model: ModelFiles, opening: Opening) -> Report:
+    """Describe a net, or a caffemodel that is given in the prototxt's place."""
+    if model.prototxt is not None and model.caffemodel is None and is_binary(model.prototxt):
+        return stored_report(read_caffemodel(model.prototxt))
+    net = opening.load(model)
+    return net_report(summarize(net), weights=model.caffemodel is not None)
+
+
+def is_binary(path: Path) -> bool:
+    """Tell a caffemodel from a prototxt by a control byte near the start, whatever its name."""
+    with path.open("rb") as file:
+        start = file.read(4096)
+    return any(byte < 32 and byte not in b"\t\n\r\f\v" for byte in start)
+
+
+def net_report(summary: NetSummary, *, weights: bool) -> Report:
+    """Make the report of a net; without weights there is nothing to call zero."""
+    rows = [asdict(layer) for layer in summary.layers]
+    total = asdict(summary.total)
+    if not weights:
+        for row in (*rows, total):
+            row.update(nonzeros=None, density=None, nonzero_macs=None)
+    return _report(NET_COLUMNS, rows, total)
+
+
+def stored_report(stored: StoredNet) -> Report:
+    """Make the report of a caffemodel."""
+    rows = []
+    for layer in stored.layers:
+        params = sum(blob.array.size for blob in layer.blobs)
+        nonzeros = sum(int(np.count_nonzero(blob.array)) for blob in layer.blobs)
+        rows.append(
+            {
+                "name": layer.name,
+                "type": layer.type,
+                "blobs": [blob.shape for blob in layer.blobs],
+                **_sizes(params, nonzeros),
+            }
+        )
+    total = _sizes(sum(r["params"] for r in rows), sum(r["nonzeros"] for r in rows))
+    return _report(STORED_COLUMNS, rows, total)
+
+
+def _sizes(params: int, nonzeros: int) -> dict[str, Any]:
+    return {
+        "params": params,
+        "nonzeros": nonzeros,
+        "density": nonzeros / params if params else None,
+    }
+
+
+def _report(
+    columns: tuple[Column, ...], rows: list[dict[str, Any]], total: dict[str, Any]
+) -> Report:
+    table = Table(columns, rows, {**total, "name": "total"})
+    return Report(data={"layers": rows, "total": total}, parts=(table,))

@@ -1,0 +1,79 @@
+"""How a model is opened: phase, level, stages, and whether weights may be missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+
+from caffe_scnn.batch import ModelFiles
+from caffe_scnn.cli.grouped import grouped
+from caffe_scnn.errors import ModelError
+from caffe_scnn.load import load
+from caffe_scnn.model.net import Net
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Options of opening a model; None and empty mean Caffe's defaults: TEST, 0, no stage."""
+
+    phase: str | None = None
+    level: int | None = None
+    stages: tuple[str, ...] = ()
+    allow_missing: bool = False
+
+    def load(self, model: ModelFiles) -> Net:
+        """Read the files of a model, select the phase and bind the weights."""
+        if model.prototxt is None:
+            raise ModelError(f"{model.name}: there is no prototxt")
+        return load(
+            model.prototxt,
+            model.caffemodel,
+            phase=self.phase or "TEST",
+            level=self.level or 0,
+            stages=self.stages,
+            allow_missing=self.allow_missing,
+        )
+
+    def or_else(self, phase: str | None, level: int | None, stages: tuple[str, ...]) -> Opening:
+        """Take over what was not given here."""
+        return replace(
+            self,
+            phase=self.phase or phase,
+            level=level if self.level is None else self.level,
+            stages=self.stages or stages,
+        )
+
+
+def _make(stage: tuple[str, ...], **values: Any) -> Opening:
+    return Opening(stages=stage, **values)
+
+
+opening_options = grouped(
+    "opening",
+    _make,
+    click.option(
+        "--phase",
+        type=click.Choice(["TRAIN", "TEST"], case_sensitive=False),
+        help="Phase whose layers are kept [TEST].",
+    ),
+    click.option("--level", type=int, help="Level of the net state [0]."),
+    click.option("--stage", multiple=True, help="Stage of the net state; may be repeated."),
+    click.option(
+        "--allow-missing",
+        is_flag=True,
+        help="Fill missing weights with their constant fillers instead of refusing.",
+    ),
+)
+
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads [the processors this process may use]."
+)
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of every random number.",
+)
