@@ -12,6 +12,8 @@ from libc.string cimport memcpy, memset
 
 import os
 
+import numpy as np
+
 from caffe_scnn.errors import KernelError
 
 cdef extern from *:
@@ -31,6 +33,7 @@ cdef extern from *:
 cdef extern from "scnn.h" nogil:
     ctypedef struct scnn_matrix:
         const int64_t *start
+        const int64_t *origin
         const void *delta
         const float *value
         const float *bias
@@ -38,6 +41,8 @@ cdef extern from "scnn.h" nogil:
         const int32_t *channel
         int32_t rows
         int32_t delta_bytes
+        int32_t first
+        int32_t last
         float low
         float high
     ctypedef struct scnn_store:
@@ -45,7 +50,8 @@ cdef extern from "scnn.h" nogil:
         const int32_t *shift
         const uint32_t *mask
     ctypedef void (*scnn_sconv_fn)(const scnn_matrix *, int32_t, int32_t, const float *, int32_t,
-                                   float *, const float *, int64_t, const scnn_store *) noexcept nogil
+                                   float *, const float *, int64_t, const scnn_store *,
+                                   float *) noexcept nogil
     ctypedef void (*scnn_gemv_fn)(const float *, const float *, const float *, float *, int64_t,
                                   int64_t, int64_t) noexcept nogil
     ctypedef void (*scnn_spmv_fn)(const int64_t *, const uint16_t *, const float *, const float *,
@@ -85,8 +91,8 @@ cdef extern from "scnn.h" nogil:
 
 # Rows of a fully connected layer that one task computes; a multiple of the kernel's four.
 DEF GEMV_ROWS = 64
-# Positions that one task of an element-wise step or a normalisation covers.
-DEF RUN = 4096
+# Into how many parts the input channels of a convolution may be cut.
+DEF MAX_PARTS = 16
 
 
 # --- which kernels there are ---------------------------------------------------------------------
@@ -213,9 +219,9 @@ cdef class Convolution:
         Output channels a block.
     vectors : int
         Vectors a tile; the last tile of a run may have fewer.
-    start : int64 ndarray of shape (blocks + 1,)
-    delta : uint16 or uint32 ndarray of shape (entries,)
-    value : float32 ndarray of shape (entries · rows,)
+    parts : list of (start, origin, delta, value)
+        The streams, cut by input channels: int64 (blocks + 1,), int64 (blocks,), uint16 or uint32
+        (entries,), float32 (entries · rows,).
     bias, slope : float32 ndarray of shape (blocks · rows,); slope may be None
     channel : int32 ndarray of shape (blocks · rows,)
     chunk : int32 ndarray
@@ -232,59 +238,86 @@ cdef class Convolution:
     """
 
     cdef scnn_sconv_fn[17] table
-    cdef scnn_matrix matrix
+    cdef scnn_matrix[MAX_PARTS] matrix
     cdef scnn_store store
-    cdef int vectors, run_vectors, lanes
-    cdef int64_t base, reach, write_low, write_high
+    cdef int parts, vectors, run_vectors, lanes, rows
+    cdef int64_t base, reach, write_low, write_high, partial_size
     cdef int top_channel
     cdef bint chunks_first
     cdef const int32_t[::1] chunk
-    cdef tuple keep
+    cdef float[:, ::1] partial
+    cdef list keep
 
-    def __init__(self, str isa, int rows, int vectors, const int64_t[::1] start not None, delta,
-                 const float[::1] value not None, const float[::1] bias not None, slope,
-                 const int32_t[::1] channel not None, const int32_t[::1] chunk not None,
-                 const int32_t[::1] piece not None, const int32_t[::1] shift not None,
-                 const uint32_t[::1] mask not None, int64_t base, int64_t reach,
-                 float low, float high, bint chunks_first):
-        cdef const uint16_t[::1] narrow
-        cdef const uint32_t[::1] wide
+    def __init__(self, str isa, int rows, int vectors, list parts not None,
+                 const float[::1] bias not None, slope, const int32_t[::1] channel not None,
+                 const int32_t[::1] chunk not None, const int32_t[::1] piece not None,
+                 const int32_t[::1] shift not None, const uint32_t[::1] mask not None,
+                 int64_t base, int64_t reach, float low, float high, bint chunks_first):
+        cdef int v, index
+        cdef int64_t blocks = channel.shape[0] // rows
+        cdef scnn_matrix common
         cdef const float[::1] slopes
-        cdef int v, p
-        cdef int64_t blocks = start.shape[0] - 1, position
+        self.parts, self.rows, self.vectors = len(parts), rows, vectors
         self.run_vectors = piece.shape[0] - 1
-        self.vectors = vectors
-        for v in range(1, 17):
-            self.table[v] = NULL
+        self.chunk, self.chunks_first = chunk, chunks_first
+        self.base, self.reach = base, reach
+        self.keep = [bias, slope, channel, piece, shift, mask]
         for v in {vectors, self.run_vectors % vectors or vectors}:
             kernel = find("sconv", isa, rows, v)
             self.table[v] = <scnn_sconv_fn>kernel.run
             self.lanes = kernel.lanes
-        if (start[0] != 0 or start[blocks] != delta.shape[0]
-                or value.shape[0] != delta.shape[0] * rows or bias.shape[0] != blocks * rows
+        if (not 1 <= self.parts <= MAX_PARTS or blocks < 1 or bias.shape[0] != blocks * rows
                 or channel.shape[0] != blocks * rows or chunk[0] != 0
                 or chunk[chunk.shape[0] - 1] != blocks or piece[0] != 0
                 or piece[self.run_vectors] != shift.shape[0] or shift.shape[0] != mask.shape[0]):
-            raise KernelError("the streams of a packed convolution do not fit together")
-        self.matrix.start, self.matrix.channel = &start[0], &channel[0]
-        self.matrix.value = &value[0] if value.shape[0] else NULL
-        self.matrix.bias, self.matrix.slope = &bias[0], NULL
+            raise KernelError("the parts of a packed convolution do not fit together")
+        common.bias, common.channel, common.slope = &bias[0], &channel[0], NULL
         if slope is not None:
             slopes = slope
             if slopes.shape[0] != blocks * rows:
                 raise KernelError("one slope an output channel is needed")
-            self.matrix.slope = &slopes[0]
-        self.matrix.rows, self.matrix.delta_bytes = rows, delta.itemsize
+            common.slope = &slopes[0]
+        common.rows, common.low, common.high = rows, low, high
+        for index, streams in enumerate(parts):
+            self.matrix[index] = common
+            self.matrix[index].first = index == 0
+            self.matrix[index].last = index == self.parts - 1
+            start, origin, delta, value = streams
+            self.point_at(&self.matrix[index], blocks, start, origin, delta, value)
+        self.store.piece, self.store.shift, self.store.mask = &piece[0], &shift[0], &mask[0]
+        self.top_channel = max(channel)
+        self.find_extent(piece, shift, mask)
+        largest = np.diff(chunk).max()
+        self.partial = np.empty((0, 1), np.float32)
+        self.partial_size = largest * rows * vectors * self.lanes if self.parts > 1 else 0
+
+    cdef int point_at(self, scnn_matrix *matrix, int64_t blocks, const int64_t[::1] start,
+                      const int64_t[::1] origin, delta, const float[::1] value) except -1:
+        """Let a matrix point at its streams, after a check of their lengths."""
+        cdef const uint16_t[::1] narrow
+        cdef const uint32_t[::1] wide
+        if (start.shape[0] != blocks + 1 or origin.shape[0] != blocks or start[0] != 0
+                or start[blocks] != delta.shape[0] or value.shape[0] != delta.shape[0] * self.rows):
+            raise KernelError("the streams of a packed convolution do not fit together")
+        matrix.start, matrix.origin = &start[0], &origin[0]
+        matrix.delta_bytes, matrix.delta, matrix.value = delta.itemsize, NULL, NULL
+        self.keep.append((start, origin, delta, value))
+        if delta.shape[0] == 0:
+            return 0
+        matrix.value = &value[0]
         if delta.itemsize == 2:
             narrow = delta
-            self.matrix.delta = &narrow[0] if narrow.shape[0] else NULL
+            matrix.delta = &narrow[0]
         else:
             wide = delta
-            self.matrix.delta = &wide[0] if wide.shape[0] else NULL
-        self.matrix.low, self.matrix.high = low, high
-        self.store.piece, self.store.shift, self.store.mask = &piece[0], &shift[0], &mask[0]
-        self.base, self.reach, self.chunk = base, reach, chunk
-        self.chunks_first = chunks_first
+            matrix.delta = &wide[0]
+        return 0
+
+    cdef void find_extent(self, const int32_t[::1] piece, const int32_t[::1] shift,
+                          const uint32_t[::1] mask) noexcept:
+        """Find the lowest and highest position, from the first pixel, that a store touches."""
+        cdef int v, p, lane
+        cdef int64_t position
         self.write_low, self.write_high = 0, 0
         for v in range(self.run_vectors):
             for p in range(piece[v], piece[v + 1]):
@@ -293,8 +326,6 @@ cdef class Convolution:
                     if mask[p] >> lane & 1:
                         self.write_low = min(self.write_low, position + lane)
                         self.write_high = max(self.write_high, position + lane + 1)
-        self.top_channel = max(channel)
-        self.keep = (start, delta, value, bias, slope, channel, piece, shift, mask)
 
     def run(self, const float[::1] memory not None, Planes src not None,
             float[::1] target not None, Planes dst not None, Planes residual, int items,
@@ -329,33 +360,43 @@ cdef class Convolution:
             added, added_item = &target[0] + residual.at + residual.lead, residual.item
         cdef const float *x = &memory[0] + begin
         cdef float *y = &target[0] + dst.at
+        cdef float[:, ::1] partial = self.memory_for_sums(threads)
         if threads == 1 or tasks == 1:
             with nogil:
                 for task in range(tasks):
-                    self.tile(task, chunks, tiles, x, src.item, y, dst, added, added_item)
+                    self.tile(task, chunks, tiles, x, src.item, y, dst, added, added_item,
+                              &partial[0, 0])
         else:
             for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
-                self.tile(task, chunks, tiles, x, src.item, y, dst, added, added_item)
+                self.tile(task, chunks, tiles, x, src.item, y, dst, added, added_item,
+                          &partial[threadid(), 0])
+
+    cdef float[:, ::1] memory_for_sums(self, int threads):
+        """One row for each thread, kept from run to run."""
+        if self.partial.shape[0] < threads:
+            self.partial = np.empty((threads, max(1, self.partial_size)), np.float32)
+        return self.partial
 
     cdef void tile(self, int64_t task, int chunks, int tiles, const float *x, int64_t x_item,
                    float *y, Planes dst, const float *residual,
-                   int64_t residual_item) noexcept nogil:
+                   int64_t residual_item, float *partial) noexcept nogil:
         cdef int64_t item = task // (<int64_t>chunks * tiles)
         cdef int rest = task % (<int64_t>chunks * tiles)
         cdef int chunk = rest // tiles if self.chunks_first else rest % chunks
         cdef int tile = rest % tiles if self.chunks_first else rest // chunks
         cdef int first = tile * self.vectors
         cdef int vectors = min(self.vectors, self.run_vectors - first)
-        cdef int begin = self.chunk[chunk], end = self.chunk[chunk + 1], row
+        cdef int begin = self.chunk[chunk], end = self.chunk[chunk + 1], row, part
         cdef float *out = y + item * dst.item
         if tile == 0 and (dst.lead or dst.pitch != dst.width):
-            for row in range(begin * self.matrix.rows, end * self.matrix.rows):
-                if self.matrix.channel[row] >= 0:
-                    zero_halo(out + self.matrix.channel[row] * dst.plane, dst)
+            for row in range(begin * self.rows, end * self.rows):
+                if self.matrix[0].channel[row] >= 0:
+                    zero_halo(out + self.matrix[0].channel[row] * dst.plane, dst)
         if residual != NULL:
             residual = residual + item * residual_item
-        self.table[vectors](&self.matrix, begin, end, x + item * x_item, first, out + dst.lead,
-                            residual, dst.plane, &self.store)
+        for part in range(self.parts):
+            self.table[vectors](&self.matrix[part], begin, end, x + item * x_item, first,
+                                out + dst.lead, residual, dst.plane, &self.store, partial)
 
 
 # --- fully connected layers at batch 1 -----------------------------------------------------------

@@ -45,18 +45,26 @@ INLINE void ISA(store_row)(const scnn_matrix *matrix, int64_t row, int vectors, 
 
 INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *matrix, int32_t block_begin,
                        int32_t block_end, const float *in, int32_t first, float *out,
-                       const float *residual, int64_t out_plane, const scnn_store *store)
+                       const float *residual, int64_t out_plane, const scnn_store *store,
+                       float *partial)
 {
-    for (int64_t b = block_begin; b < block_end; b++) {
+    for (int64_t b = block_begin; b < block_end; b++, partial += rows * vectors * LANES) {
         vec sum[16][16];
         UNROLL for (int r = 0; r < rows; r++)
             UNROLL for (int v = 0; v < vectors; v++)
-                sum[r][v] = vec_set(matrix->bias[b * rows + r]);
-        const float *x = in + (int64_t)first * LANES;
+                sum[r][v] = matrix->first ? vec_set(matrix->bias[b * rows + r])
+                                          : vec_load(partial + (r * vectors + v) * LANES);
+        const float *x = in + matrix->origin[b] + (int64_t)first * LANES;
         if (matrix->delta_bytes == 2)
             SCONV_STREAM(uint16_t)
         else
             SCONV_STREAM(uint32_t)
+        if (!matrix->last) {
+            UNROLL for (int r = 0; r < rows; r++)
+                UNROLL for (int v = 0; v < vectors; v++)
+                    vec_store(partial + (r * vectors + v) * LANES, sum[r][v]);
+            continue;
+        }
         UNROLL for (int r = 0; r < rows; r++) {
             const int64_t row = b * rows + r;
             const int64_t plane = matrix->channel[row] * out_plane;
@@ -72,8 +80,8 @@ INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *matrix, int32_t
     void ISA(f32_sconv_##R##x##V##v)(                                                         \
         const scnn_matrix *matrix, int32_t block_begin, int32_t block_end, const float *in,   \
         int32_t first, float *out, const float *residual, int64_t out_plane,                  \
-        const scnn_store *store)                                                              \
+        const scnn_store *store, float *partial)                                              \
     {                                                                                         \
         ISA(sconv)(R, V, matrix, block_begin, block_end, in, first, out, residual, out_plane, \
-                   store);                                                                    \
+                   store, partial);                                                           \
     }

@@ -20,9 +20,13 @@
 /* The weights of a convolution as streams, in blocks of `rows` output channels that share their
  * input offsets (rows = 1: unstructured sparsity; a dense matrix is the fully filled case).
  * Entry e of block b, start[b] <= e < start[b + 1], adds value[e * rows + r] times the input at
- * the running offset, which begins at 0 for each block and grows by delta[e] before use. */
+ * the running offset, which begins at origin[b] and grows by delta[e] before use.
+ *
+ * A wide layer is cut into several matrices by input channels, so that the pixels one of them
+ * reads stay in the first-level cache. Sums travel from one to the next in `partial` memory. */
 typedef struct {
     const int64_t *start;  /* blocks + 1 */
+    const int64_t *origin; /* blocks */
     const void *delta;     /* uint16_t or uint32_t, see delta_bytes */
     const float *value;    /* rows values an entry */
     const float *bias;     /* rows values a block */
@@ -30,6 +34,7 @@ typedef struct {
     const int32_t *channel; /* output channel of each row; -1: the row only fills up a block */
     int32_t rows;
     int32_t delta_bytes;   /* 2 or 4 */
+    int32_t first, last;   /* begins with the bias; finishes and stores */
     float low, high;       /* the result is clamped to [low, high] */
 } scnn_matrix;
 
@@ -43,10 +48,11 @@ typedef struct {
 
 /* One tile of a convolution: blocks [block_begin, block_end) times `vectors` vectors of the flat
  * run that begin at vector `first`. `in` points at the run's position 0 for offset 0; `residual`,
- * where not NULL, has the planes of `out` and is added before the clamp. */
+ * where not NULL, has the planes of `out` and is added before the clamp. partial: rows × vectors
+ * vectors a block, needed where the matrix is not both first and last. */
 typedef void (*scnn_sconv_fn)(const scnn_matrix *matrix, int32_t block_begin, int32_t block_end,
                               const float *in, int32_t first, float *out, const float *residual,
-                              int64_t out_plane, const scnn_store *store);
+                              int64_t out_plane, const scnn_store *store, float *partial);
 
 /* y[i] = bias[i] + sum_k w[i * k_size + k] * x[k] for rows [begin, end). */
 typedef void (*scnn_gemv_fn)(const float *w, const float *bias, const float *x, float *y,

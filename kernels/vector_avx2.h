@@ -3,6 +3,7 @@
 #define ISA(name) name##__avx2
 typedef __m256 vec;
 #define vec_load(p) _mm256_loadu_ps(p)
+#define vec_store(p, a) _mm256_storeu_ps(p, a)
 #define vec_set(x) _mm256_set1_ps(x)
 #define vec_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define vec_add(a, b) _mm256_add_ps(a, b)

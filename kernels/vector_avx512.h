@@ -3,6 +3,7 @@
 #define ISA(name) name##__avx512
 typedef __m512 vec;
 #define vec_load(p) _mm512_loadu_ps(p)
+#define vec_store(p, a) _mm512_storeu_ps(p, a)
 #define vec_set(x) _mm512_set1_ps(x)
 #define vec_fma(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define vec_add(a, b) _mm512_add_ps(a, b)

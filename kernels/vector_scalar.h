@@ -13,6 +13,11 @@ typedef struct {
     } while (0)
 
 static inline vec vec_load(const float *p) { VEC_EACH(p[i]); }
+static inline void vec_store(float *p, vec a)
+{
+    for (int i = 0; i < 4; i++)
+        p[i] = a.lane[i];
+}
 static inline vec vec_set(float x) { VEC_EACH(x); }
 static inline vec vec_fma(vec a, vec b, vec c) { VEC_EACH(a.lane[i] * b.lane[i] + c.lane[i]); }
 static inline vec vec_add(vec a, vec b) { VEC_EACH(a.lane[i] + b.lane[i]); }

@@ -10,6 +10,7 @@ Storing costs a fixed sum per vector. The constants are cycles, measured with
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,37 @@ from numpy.typing import NDArray
 from caffe_scnn import _kernels
 from caffe_scnn.engine.pack import block_channels
 
-LOAD = 0.5  # a vector load or a broadcast
+BROADCAST = 0.5
 MULTIPLY_ADD = 0.5
 LATENCY = 4.0  # of a dependent multiply-add
 ENTRY = 0.5  # stream bookkeeping
+BLOCK = 20.0  # a mispredicted end of the stream, for each block and part
 STORE = 4.0  # bias, clamp and store of one vector
-FAR = 1.0  # extra for a load of pixels that do not stay in the first-level cache
-NEAR_BYTES = 32 * 1024
+PARTIAL = 3.0  # one vector of sums stored and loaded between two parts
+# A load of pixels, by the size of what the tile reads again and again: it stays in the first-level
+# cache, it nearly does, or it comes from the second level each time.
+LOADS = ((32 * 1024, 0.5), (64 * 1024, 1.2), (1 << 62, 1.75))
+CROSSING = 0.4  # extra for a load that is not aligned, from the first level
+PARTS = (1, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the cost of a layer depends on besides its weights.
+
+    Attributes
+    ----------
+    run : int
+        Positions of the flat run.
+    channels : int
+        Input channels that a tile reads.
+    span : int
+        Positions between the first and the last tap of one channel.
+    """
+
+    run: int
+    channels: int
+    span: int
 
 
 @dataclass(frozen=True)
@@ -32,6 +57,7 @@ class Tile:
 
     rows: int
     vectors: int
+    parts: int
     cycles: float
     entries: int
     lanes: int
@@ -56,15 +82,19 @@ def count_entries(weights: NDArray[np.float32], groups: int, rows: int) -> tuple
 
 
 def tile_cost(
-    entries: int, blocks: int, rows: int, vectors: int, run_vectors: int, columns: int, lanes: int
+    entries: int, blocks: int, rows: int, vectors: int, parts: int, shape: Shape, lanes: int
 ) -> float:
     """Predict the cycles of a whole layer (one item) on one tile size."""
     total = 0.0
+    run_vectors = -(-shape.run // lanes)
     for size in _tile_sizes(run_vectors, vectors):
-        far = FAR if columns * size * lanes * 4 > NEAR_BYTES else 0.0
-        loads = (size + rows) * LOAD + size * far
-        total += entries * (max(rows * size * MULTIPLY_ADD, loads, LATENCY) + ENTRY)
-        total += blocks * rows * size * STORE
+        working_set = 4 * shape.channels // parts * (size * lanes + shape.span)
+        load = next(cost for limit, cost in LOADS if working_set <= limit)
+        if shape.span and load == LOADS[0][1]:
+            load += CROSSING
+        busiest = max(rows * size * MULTIPLY_ADD, size * load + rows * BROADCAST, LATENCY)
+        total += entries * (busiest + ENTRY) + blocks * parts * BLOCK
+        total += blocks * rows * size * (STORE + (parts - 1) * PARTIAL)
     return total
 
 
@@ -73,35 +103,31 @@ def _tile_sizes(run_vectors: int, vectors: int) -> list[int]:
     return [vectors] * whole + ([rest] if rest else [])
 
 
-def choose_tile(
-    isa: str, weights: NDArray[np.float32], groups: int, run_positions: int, columns: int
-) -> Tile:
-    """Choose the tile of a weight matrix (channels, columns of its group) on a flat run.
+def choose_tile(isa: str, weights: NDArray[np.float32], groups: int, shape: Shape) -> Tile:
+    """Choose the tile of a weight matrix on a flat run.
 
     Parameters
     ----------
     isa : str
-    weights : float32 ndarray of shape (channels, columns)
+    weights : float32 ndarray of shape (channels, columns of a group)
     groups : int
-    run_positions : int
-        Length of the flat run.
-    columns : int
-        Input planes that a tile reads (for the size of its working set).
+    shape : Shape
     """
-    tiles: dict[int, list[int]] = {}
+    sizes: dict[int, list[int]] = {}
     lanes = 1
     for _, op, name, rows, vectors, width in _kernels.kernels():
         if op == "sconv" and name == isa:
-            tiles.setdefault(rows, []).append(vectors)
+            sizes.setdefault(rows, []).append(vectors)
             lanes = width
-    run_vectors = -(-run_positions // lanes)
     best: dict[int, Tile] = {}
-    for rows, sizes in tiles.items():
+    for rows in sizes:
         entries, blocks = count_entries(weights, groups, rows)
-        for vectors in _even_sizes(run_vectors, sizes):
-            cycles = tile_cost(entries, blocks, rows, vectors, run_vectors, columns, lanes)
+        for vectors, parts in product(_even_sizes(-(-shape.run // lanes), sizes[rows]), PARTS):
+            if parts > 1 and parts * 8 > shape.channels:
+                continue
+            cycles = tile_cost(entries, blocks, rows, vectors, parts, shape, lanes)
             if rows not in best or cycles < best[rows].cycles:
-                best[rows] = Tile(rows, vectors, cycles, entries, lanes, "")
+                best[rows] = Tile(rows, vectors, parts, cycles, entries, lanes, "")
     chosen = min(best.values(), key=lambda tile: tile.cycles)
     return replace(chosen, why=_reason(chosen, best, weights))
 

@@ -19,17 +19,33 @@ BRIDGE_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Taps:
-    """Where the weights of a convolution read: ``offset[g, k]`` for column k of group g's matrix.
+    """Where the weights of a convolution read.
 
-    Offsets are floats from the input position of output pixel 0; within a group they ascend.
+    Attributes
+    ----------
+    offset : int64 ndarray of shape (groups, columns)
+        Floats from the input position of output pixel 0, ascending within a group.
+    per_channel : int
+        Columns that read one input channel.
     """
 
-    offset: Int64  # (groups, columns)
+    offset: Int64
+    per_channel: int = 1
+
+    @property
+    def channels(self) -> int:
+        """Input channels of a group."""
+        return self.offset.shape[1] // self.per_channel
 
     @property
     def reach(self) -> int:
         """The largest offset."""
         return int(self.offset.max(initial=0))
+
+    def cut(self, parts: int) -> list[slice]:
+        """Cut the columns into ``parts`` ranges of whole channels."""
+        bounds = np.arange(parts + 1) * self.channels // parts * self.per_channel
+        return [slice(int(a), int(b)) for a, b in zip(bounds, bounds[1:], strict=False)]
 
 
 @dataclass(frozen=True)
@@ -62,19 +78,27 @@ class Finish:
 
 
 @dataclass(frozen=True)
+class Part:
+    """The weights on some of the input channels: one stream a block, from its own origin."""
+
+    start: Int64  # (blocks + 1,)
+    origin: Int64  # (blocks,)
+    delta: NDArray[np.uint16] | NDArray[np.uint32]  # (entries,)
+    value: Float32  # (entries * rows,)
+
+
+@dataclass(frozen=True)
 class Streams:
-    """A weight matrix as blocks of ``rows`` channels that share their offsets."""
+    """A weight matrix as blocks of ``rows`` output channels that share their offsets."""
 
     rows: int
-    start: Int64  # (blocks + 1,)
-    delta: NDArray[np.uint16] | NDArray[np.uint32]  # (entries,)
-    value: Float32  # (entries, rows)
     channel: NDArray[np.int32]  # (blocks * rows,); -1 fills up a block
+    parts: list[Part]
 
     @property
     def nbytes(self) -> int:
         """Bytes that one pass over the weights reads."""
-        return self.delta.nbytes + self.value.nbytes
+        return sum(part.delta.nbytes + part.value.nbytes for part in self.parts)
 
 
 def block_channels(channels: int, groups: int, rows: int, skip: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -90,7 +114,13 @@ def block_channels(channels: int, groups: int, rows: int, skip: NDArray[np.bool_
     return np.concatenate(blocks)
 
 
-def stream(weights: Float32, taps: Taps, rows: int, skip: NDArray[np.bool_] | None = None) -> Streams:
+def stream(
+    weights: Float32,
+    taps: Taps,
+    rows: int,
+    parts: int = 1,
+    skip: NDArray[np.bool_] | None = None,
+) -> Streams:
     """Pack a weight matrix.
 
     Parameters
@@ -100,6 +130,8 @@ def stream(weights: Float32, taps: Taps, rows: int, skip: NDArray[np.bool_] | No
     taps : Taps
     rows : int
         Output channels a block. An entry is stored where any of them is non-zero.
+    parts : int
+        Into how many ranges the input channels are cut.
     skip : bool ndarray of shape (channels,), optional
         Channels that nobody reads.
     """
@@ -107,35 +139,46 @@ def stream(weights: Float32, taps: Taps, rows: int, skip: NDArray[np.bool_] | No
     skip = np.zeros(len(weights), bool) if skip is None else skip
     channel = block_channels(len(weights), groups, rows, skip)
     group_of = np.maximum(channel[:, 0], 0) // (len(weights) // groups)
-    if rows == 1:
+    packed = [
+        _part(weights[:, columns], taps.offset[:, columns], channel, group_of)
+        for columns in taps.cut(parts)
+    ]
+    return Streams(rows, channel.ravel(), packed)
+
+
+def _part(
+    weights: Float32, offsets: Int64, channel: NDArray[np.int32], group_of: NDArray[np.int64]
+) -> Part:
+    """Pack some columns of the matrix for the given blocks of channels."""
+    if channel.shape[1] == 1:
         block, column = np.nonzero(weights[channel[:, 0]])
         value = weights[channel[block, 0], column][:, None]
     else:
         filled = np.where((channel >= 0)[:, :, None], weights[channel], np.float32(0))
         block, column = np.nonzero(filled.any(axis=1))
         value = filled[block, :, column]
-    offset = taps.offset[group_of[block], column]
+    offset = offsets[group_of[block], column]
     start = np.searchsorted(block, np.arange(len(channel) + 1)).astype(np.int64)
-    start, delta, value = _deltas(start, offset, value)
-    return Streams(rows, start, delta, np.ascontiguousarray(value), channel.ravel())
+    return _deltas(start, offset, value)
 
 
-def _deltas(
-    start: Int64, offset: Int64, value: Float32
-) -> tuple[Int64, NDArray[np.uint16] | NDArray[np.uint32], Float32]:
-    """Turn ascending offsets into steps, each block from 0; bridge steps too long for 16 bits."""
+def _deltas(start: Int64, offset: Int64, value: Float32) -> Part:
+    """Turn ascending offsets into steps from each block's first; bridge those over 16 bits."""
+    origin = np.zeros(len(start) - 1, np.int64)
+    filled = start[:-1] < start[1:]
+    heads = start[:-1][filled]
+    origin[filled] = offset[heads]
     step = np.diff(offset, prepend=0)
-    heads = start[:-1][start[:-1] < start[1:]]
-    step[heads] = offset[heads]
+    step[heads] = 0
     bridges = np.maximum(step - 1, 0) // 0xFFFF
-    if bridges.sum() > BRIDGE_SHARE * len(step):
-        return start, step.astype(np.uint32), value
-    if bridges.any():
+    wide = bridges.sum() > BRIDGE_SHARE * len(step)
+    if bridges.any() and not wide:
         at = np.repeat(np.arange(len(step)), bridges)
         step = np.insert(step - bridges * 0xFFFF, at, 0xFFFF)
         value = np.insert(value, at, 0, axis=0)
         start = start + np.concatenate([[0], np.cumsum(bridges)])[start]
-    return start, step.astype(np.uint16), value
+    delta = step.astype(np.uint32) if wide else step.astype(np.uint16)
+    return Part(start, origin, delta, np.ascontiguousarray(value).ravel())
 
 
 def _pieces(
@@ -155,11 +198,9 @@ def _pieces(
 
 def _chunks(streams: Streams, entries: int) -> NDArray[np.int32]:
     """Cut the blocks into groups of about ``entries`` stored entries each."""
-    blocks = len(streams.start) - 1
-    if blocks == 0:
-        return np.zeros(2, np.int32)
+    blocks = len(streams.channel) // streams.rows
     # an empty block still costs its stores
-    work = streams.start[1:] + np.arange(1, blocks + 1)
+    work = sum(part.start[1:] for part in streams.parts) + np.arange(1, blocks + 1)
     parts = max(1, min(blocks, round(int(work[-1]) / entries)))
     cuts = np.searchsorted(work, np.arange(1, parts) * work[-1] / parts) + 1
     return np.unique(np.concatenate([[0], cuts, [blocks]])).astype(np.int32)
@@ -189,7 +230,8 @@ def convolution(
     bias = per_row(finish.bias)
     piece, shift, mask = _pieces(run, lanes)
     return Convolution(
-        isa, streams.rows, vectors, streams.start, streams.delta, streams.value.ravel(),
+        isa, streams.rows, vectors,
+        [(part.start, part.origin, part.delta, part.value) for part in streams.parts],
         np.zeros(len(channel), np.float32) if bias is None else bias, per_row(finish.slope),
         channel, _chunks(streams, chunk_entries), piece, shift, mask, base, taps.reach,
         finish.low, finish.high, chunks_first,

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from caffe_scnn import _kernels
 from caffe_scnn._kernels import Convolution, Planes
-from caffe_scnn.engine.choose import choose_tile
+from caffe_scnn.engine.choose import Shape, choose_tile
 from caffe_scnn.engine.ops.convolution import SPARSE_CHUNKS
 from caffe_scnn.engine.pack import Finish, Run, Taps, convolution, stream
 from caffe_scnn.engine.tensor import ALIGNMENT
@@ -45,8 +45,8 @@ class PackedMatrix:
         if columns not in self._kernels:
             k = self.shape[1]
             taps = Taps(np.arange(k, dtype=np.int64)[None] * whole_vectors(columns))
-            tile = choose_tile(self.isa, self.matrix, 1, columns, k)
-            streams = stream(self.matrix, taps, tile.rows)
+            tile = choose_tile(self.isa, self.matrix, 1, Shape(columns, k, 0))
+            streams = stream(self.matrix, taps, tile.rows, tile.parts)
             sparse = tile.rows == 1
             self._kernels[columns] = convolution(
                 self.isa, tile.lanes, streams, taps, Run(1, columns, columns, columns), Finish(),

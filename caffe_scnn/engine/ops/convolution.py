@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_scnn import _kernels
-from caffe_scnn.engine.choose import choose_tile
+from caffe_scnn.engine.choose import Shape, choose_tile
 from caffe_scnn.engine.nodes import Node, Value
 from caffe_scnn.engine.ops.base import Context, Op
 from caffe_scnn.engine.ops.finish import finish_of
@@ -39,12 +39,16 @@ class ConvolutionOp(Op):
         self.threads = threads_for(self.nonzero_macs, context.threads)
         self.phases = _Phases(spec, self.source, context) if max(spec.stride) > 1 else None
         planes = self.phases.planes if self.phases else self.source
-        taps = _phase_taps(spec, self.phases) if self.phases else _taps(spec, planes)
+        tap = _phase_taps(spec, self.phases) if self.phases else _plain_taps(spec, planes)
+        order = np.argsort(tap)
+        taps = _taps(spec, tap[order], planes)
         base = 0 if self.phases else -(spec.pad[0] * planes.pitch + spec.pad[1])
         run = Run(self.target.height, self.target.width, planes.pitch, self.target.pitch)
-        weights = spec.weights.reshape(len(spec.weights), -1)
-        tile = choose_tile(context.isa, weights, spec.group, run.size, planes.channels)
-        streams = stream(weights, taps, tile.rows, context.unread)
+        by_tap = spec.weights.reshape(*spec.weights.shape[:2], -1)[:, :, order]
+        weights = by_tap.reshape(len(by_tap), -1)
+        shape = Shape(run.size, planes.channels, int(np.ptp(tap)))
+        tile = choose_tile(context.isa, weights, spec.group, shape)
+        streams = stream(weights, taps, tile.rows, tile.parts, context.unread)
         sparse = tile.rows == 1
         self.convolution = convolution(
             context.isa, tile.lanes, streams, taps, run, finish_of(spec.bias, node.finish),
@@ -121,35 +125,32 @@ def _phase_offsets(spec: ConvolutionSpec) -> NDArray[np.int32]:
     return np.array(list(product(*axes)), np.int32)
 
 
-def _group_offsets(spec: ConvolutionSpec, step: int, tap: NDArray[np.int64]) -> Taps:
-    """Combine the offsets of channels (``step`` apart) and of taps into one row per group."""
-    per_group = spec.weights.shape[1]
-    channel = np.arange(spec.group * per_group, dtype=np.int64) * step
-    return Taps((channel[:, None] + tap.ravel()).reshape(spec.group, -1))
+def _taps(spec: ConvolutionSpec, tap: NDArray[np.int64], planes: Tensor) -> Taps:
+    """Combine the ascending offsets of one channel's taps with those of the channels."""
+    channels = spec.group * spec.weights.shape[1]
+    step = planes.plane * (planes.channels // channels)
+    channel = np.arange(channels, dtype=np.int64) * step
+    return Taps((channel[:, None] + tap).reshape(spec.group, -1), len(tap))
 
 
-def _taps(spec: ConvolutionSpec, planes: Tensor) -> Taps:
-    """Offsets of a convolution of stride 1 in the padded planes."""
+def _plain_taps(spec: ConvolutionSpec, planes: Tensor) -> NDArray[np.int64]:
+    """Offsets of one channel's taps in padded planes, stride 1."""
     rows, columns = (np.arange(size, dtype=np.int64) for size in spec.weights.shape[2:])
     tap = rows[:, None] * spec.dilation[0] * planes.pitch + columns * spec.dilation[1]
-    return _group_offsets(spec, planes.plane, tap)
+    return tap.ravel()
 
 
-def _phase_taps(spec: ConvolutionSpec, phases: _Phases) -> Taps:
-    """Offsets of a strided convolution in the phase planes."""
+def _phase_taps(spec: ConvolutionSpec, phases: _Phases) -> NDArray[np.int64]:
+    """Offsets of one channel's taps in its phase planes."""
     number = {tuple(offset): index for index, offset in enumerate(phases.offsets.tolist())}
     planes = phases.planes
     (sy, sx), (dy, dx) = spec.stride, spec.dilation
-    tap = np.array(
+    return np.array(
         [
-            [
-                number[y * dy % sy, x * dx % sx] * planes.plane
-                + (y * dy // sy) * planes.pitch
-                + x * dx // sx
-                for x in range(spec.weights.shape[3])
-            ]
-            for y in range(spec.weights.shape[2])
+            number[y * dy % sy, x * dx % sx] * planes.plane
+            + (y * dy // sy) * planes.pitch
+            + x * dx // sx
+            for y, x in np.ndindex(*spec.weights.shape[2:])
         ],
         np.int64,
     )
-    return _group_offsets(spec, planes.plane * len(number), tap)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from caffe_scnn import _kernels
-from caffe_scnn.engine.choose import choose_tile
+from caffe_scnn.engine.choose import Shape, choose_tile
 from caffe_scnn.engine.nodes import Node, Value
 from caffe_scnn.engine.ops.base import Context, Op, clear
 from caffe_scnn.engine.ops.finish import apply_finish, finish_of
@@ -108,8 +108,8 @@ class _Batch:
     def __init__(self, spec: InnerProductSpec, finish: Finish, context: Context, rows: int) -> None:
         self.inputs, self.results = context.scratch
         taps = Taps(np.arange(spec.weights.shape[1], dtype=np.int64)[None] * self.inputs.plane)
-        tile = choose_tile(context.isa, spec.weights, 1, rows, spec.weights.shape[1])
-        streams = stream(spec.weights, taps, tile.rows)
+        tile = choose_tile(context.isa, spec.weights, 1, Shape(rows, self.inputs.channels, 0))
+        streams = stream(spec.weights, taps, tile.rows, tile.parts)
         self.convolution = convolution(
             context.isa, tile.lanes, streams, taps, Run(1, rows, rows, rows), finish,
             vectors=tile.vectors, base=0, chunks_first=True, chunk_entries=2048,
