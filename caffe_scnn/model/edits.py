@@ -76,7 +76,7 @@ def insert_after(
     indent = child_indent(message, layout)
     block = layout.newline.join(indent + line if line else line for line in lines)
     rest = _REST_OF_LINE.match(text, offset)
-    if rest and rest.group(1):
+    if rest and (rest.group(1) or not text):
         return Edit(rest.end(), rest.end(), block + layout.newline)
     if rest:  # the last line of the file, without an end
         return Edit(rest.end(), rest.end(), layout.newline + block)

@@ -12,7 +12,7 @@ from caffe_scnn.model.edits import Edit, apply
 from caffe_scnn.model.messages import UnknownField, fields_of, fill
 from caffe_scnn.model.patch import Rewriter, patch
 from caffe_scnn.model.printing import Layout, print_fields, print_lines
-from caffe_scnn.model.prototxt import Document, Message
+from caffe_scnn.model.prototxt import Document, Field, Message
 from caffe_scnn.proto import caffe_pb2 as pb
 
 if TYPE_CHECKING:
@@ -69,13 +69,15 @@ def _read_root(
 ) -> tuple[pb.NetParameter, pb.LayerParameter | None, list[UnknownField]]:
     """Read everything but the layers; old-style inputs become a layer."""
     proto = pb.NetParameter()
-    unknown = fill(proto, document.root, "the net", skip=_LAYERS)
+    unknown = fill(proto, document.root, "net", skip=_LAYERS)
     return proto, legacy_inputs.take_inputs(proto, document.root), unknown
 
 
 def _check_kind(document: Document) -> None:
     """Refuse files that are no net of the current form."""
-    first = {field.name: field for field in reversed(document.root.fields)}
+    first: dict[str, Field] = {}
+    for field in document.root.fields:
+        first.setdefault(field.name, field)
     solver = next((name for name in first if name in _SOLVER_ONLY), None)
     if solver and not any(name in first for name in (*_LAYERS, *legacy_inputs.FIELDS)):
         raise _solver(document, solver)
@@ -140,7 +142,7 @@ def _compare_root(
 ) -> list[Layer]:
     """Note what differs outside the layers; return the layers that are written as such."""
     old = pb.NetParameter()
-    fill(old, document.root, "the net", skip=_LAYERS)
+    fill(old, document.root, "net", skip=_LAYERS)
     new = pb.NetParameter()
     new.CopyFrom(proto)
     rest = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -35,11 +36,13 @@ class Layout:
 
 
 def _spaced(document: Document) -> bool:
-    """Tell whether an empty line stands between the first two layers."""
-    layers = [field for field in document.root.fields if field.name in ("layer", "layers")]
-    if len(layers) < 2:
-        return False
-    return _EMPTY_LINE.search(document.text, layers[0].end, layers[1].start) is not None
+    """Tell whether an empty line stands between most layers."""
+    layers = [field for field in document.root.fields if field.name == "layer"]
+    gaps = [
+        _EMPTY_LINE.search(document.text, one.end, other.start) is not None
+        for one, other in pairwise(layers)
+    ]
+    return 2 * sum(gaps) > len(gaps)
 
 
 def elements(proto: Proto, field: FieldDescriptor) -> Sequence[Any]:

@@ -159,9 +159,9 @@ def format_scalar(value: Value, field: FieldDescriptor) -> str:
         known = values.values_by_number.get(value)
         return str(known.name) if known else str(value)
     if field.type == FieldDescriptor.TYPE_FLOAT:
-        return _shortest(str(np.float32(value)))
+        return _shortest(np.float32(value))
     if field.type == FieldDescriptor.TYPE_DOUBLE:
-        return _shortest(repr(float(value)))
+        return _shortest(np.float64(value))
     if isinstance(value, bytes):
         return '"' + "".join(_escape_byte(byte) for byte in value) + '"'
     if isinstance(value, str):
@@ -169,8 +169,11 @@ def format_scalar(value: Value, field: FieldDescriptor) -> str:
     return str(value)
 
 
-def _shortest(number: str) -> str:
-    return number.removesuffix(".0")
+def _shortest(number: np.floating[Any]) -> str:
+    """Return the fewest digits that read back exactly; an exponent where it saves more than one."""
+    plain = np.format_float_positional(number, trim="-")
+    scientific = np.format_float_scientific(number, trim="-")
+    return plain if len(plain) <= len(scientific) + 1 else scientific
 
 
 def _escape(match: re.Match[str]) -> str:
