@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,7 +58,8 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise _failure(Path(path), error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _check_free(path: Path, overwrite: bool) -> None:
