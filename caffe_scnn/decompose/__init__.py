@@ -1,0 +1,23 @@
+"""Methods that make a net smaller, and the recipe that says which, how much and where."""
+
+from caffe_scnn.decompose.base import Counts, Decomposition, Edit, LayerReport
+from caffe_scnn.decompose.compress import Compression, compress
+from caffe_scnn.decompose.magnitude import Magnitude
+from caffe_scnn.decompose.methods import METHODS, method_type
+from caffe_scnn.decompose.recipe import Goal, Recipe
+from caffe_scnn.decompose.scnn import Scnn
+
+__all__ = [
+    "METHODS",
+    "Compression",
+    "Counts",
+    "Decomposition",
+    "Edit",
+    "Goal",
+    "LayerReport",
+    "Magnitude",
+    "Recipe",
+    "Scnn",
+    "compress",
+    "method_type",
+]

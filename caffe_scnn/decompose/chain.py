@@ -1,0 +1,89 @@
+"""The plain Caffe layers that a decomposed convolution is written as."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from caffe_scnn.model.net import Blob, Layer
+from caffe_scnn.proto import caffe_pb2 as pb
+
+GEOMETRY = (
+    *("kernel_size", "kernel_h", "kernel_w"),
+    *("pad", "pad_h", "pad_w"),
+    *("stride", "stride_h", "stride_w"),
+    "dilation",
+)
+
+
+def convolution_chain(
+    layer: Layer, parts: Sequence[tuple[str, Blob, int]], spatial: str
+) -> tuple[Layer, ...]:
+    """Return convolutions in a row that take a convolution's place.
+
+    The last one carries the bias and the original tops, and the comments of the original's text;
+    blobs in between are named after their layers.
+
+    Parameters
+    ----------
+    layer : Layer
+        The original convolution.
+    parts : sequence of (suffix, weights, group)
+        In order of execution; a layer is named ``<name>/<suffix>``.
+    spatial : str
+        Suffix of the part that takes the original's kernel, stride, pad and dilation; the
+        others are 1×1.
+    """
+    chain: list[Layer] = []
+    bottoms = layer.bottoms
+    for suffix, weights, group in parts:
+        last = suffix == parts[-1][0]
+        proto = _part(layer, suffix, weights, group)
+        if suffix != spatial:
+            _make_pointwise(proto.convolution_param)
+        if chain:
+            del proto.propagate_down[:]
+        del proto.bottom[:]
+        proto.bottom.extend(bottoms)
+        if not last:
+            _make_inner(proto)
+        bottoms = list(proto.top)
+        biases = layer.blobs[1:] if last else []
+        chain.append(Layer(proto, [weights, *biases], layer.source if last else None))
+    return tuple(chain)
+
+
+def _part(layer: Layer, suffix: str, weights: Blob, group: int) -> pb.LayerParameter:
+    """Return a copy of the layer's parameters under a new name, with new sizes."""
+    proto = layer.copy().proto
+    proto.name = f"{layer.name}/{suffix}"
+    convolution = proto.convolution_param
+    convolution.num_output = len(weights)
+    # Fillers speak of weights that no longer exist; the blobs always come from the file.
+    convolution.ClearField("weight_filler")
+    if group != convolution.group:
+        convolution.group = group
+    for spec in proto.param[:1]:
+        if spec.name:
+            spec.name = f"{spec.name}/{suffix}"
+    return proto
+
+
+def _make_pointwise(convolution: pb.ConvolutionParameter) -> None:
+    for name in GEOMETRY:
+        convolution.ClearField(name)
+    convolution.kernel_size.append(1)
+
+
+def _make_inner(proto: pb.LayerParameter) -> None:
+    """Give a part before the last its own tops and no bias."""
+    tops = (
+        [proto.name]
+        if len(proto.top) == 1
+        else [f"{proto.name}/{i}" for i in range(len(proto.top))]
+    )
+    del proto.top[:]
+    proto.top.extend(tops)
+    del proto.loss_weight[:]
+    del proto.param[1:]
+    proto.convolution_param.bias_term = False
+    proto.convolution_param.ClearField("bias_filler")

@@ -1,0 +1,83 @@
+"""Magnitude pruning: the smallest weights become zero; the layer keeps its form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from caffe_scnn.decompose.base import Edit, channel_scales, relative_error
+from caffe_scnn.decompose.sparsify import Array, Mask, Offer
+from caffe_scnn.model.net import Blob, Layer
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """Keep the weights of largest magnitude.
+
+    Attributes
+    ----------
+    scaled : bool
+        Measure a weight relative to the norm of its output channel.
+    """
+
+    name: ClassVar[str] = "magnitude"
+    types: ClassVar[tuple[str, ...]] = ("Convolution", "DepthwiseConvolution", "InnerProduct")
+
+    scaled: bool = field(
+        default=True,
+        metadata={"help": "measure weights relative to the norm of their output channel"},
+    )
+
+    def prepare(self, layers: Sequence[Layer], seed: int) -> PrunedWeights:
+        """Offer every weight by its square; nothing is random here."""
+        return PrunedWeights(layers, self.scaled)
+
+
+class PrunedWeights:
+    """A layer whose weights are kept or set to zero one by one.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        The layer and those that share its weights.
+    scaled : bool
+        Compare weights relative to the norm of their output channel.
+    """
+
+    fixed = 0
+
+    def __init__(self, layers: Sequence[Layer], scaled: bool) -> None:
+        self._layers = layers
+        self._weights = layers[0].blobs[0]
+        inner_product = layers[0].proto.inner_product_param
+        # A transposed fc stores (inputs, outputs): its output channels are the columns.
+        self._rows = self._weights.T if inner_product.transpose else self._weights
+        self._scales = channel_scales(self._rows, scaled)
+        self.offer = Offer(self._gains(), np.zeros(len(self._rows), np.int64))
+
+    def _gains(self) -> Array:
+        rows = self._rows.reshape(len(self._rows), -1).astype(np.float64)
+        return np.square(rows / self._scales[:, None])
+
+    def error(self, keep: Mask) -> float:
+        """Relative weight error of a choice."""
+        return relative_error(self._weights, self._pruned(keep))
+
+    def edits(self, keep: Mask | None) -> list[Edit]:
+        """Return one layer of the same name per sharer, all with the same array."""
+        pruned = self._weights.copy() if keep is None else self._pruned(keep)
+        error = relative_error(self._weights, pruned)
+        return [Edit(layer, (_with_weights(layer, pruned),), error) for layer in self._layers]
+
+    def _pruned(self, keep: Mask) -> Blob:
+        rows = np.where(keep.reshape(self._rows.shape), self._rows, np.float32(0))
+        return np.ascontiguousarray(rows.T if self._rows is not self._weights else rows)
+
+
+def _with_weights(layer: Layer, weights: Blob) -> Layer:
+    new = layer.copy()
+    new.blobs[0] = weights
+    return new
