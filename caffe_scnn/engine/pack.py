@@ -223,8 +223,8 @@ def convolution(
     channel = streams.channel
 
     def per_row(values: Float32 | None) -> Float32 | None:
-        if values is None:
-            return None
+        if values is None or np.ndim(values) == 0:
+            return None if values is None else np.full(len(channel), values, np.float32)
         return np.where(channel >= 0, values[np.maximum(channel, 0)], 0).astype(np.float32)
 
     bias = per_row(finish.bias)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from caffe_scnn.errors import ModelError
 from caffe_scnn.model.net import Layer
+from caffe_scnn.proto import caffe_pb2 as pb
 
 Shape = tuple[int, ...]
 Array = NDArray[np.float64]
@@ -236,6 +237,11 @@ def canonical_axis(layer: Layer, axis: int, ndim: int) -> int:
     if not -ndim <= axis < ndim:
         raise refuse(layer, f"axis {axis} is out of range for a blob of {ndim} axes")
     return axis % ndim
+
+
+def constant_fill(filler: pb.FillerParameter) -> float:
+    """Value of a blob without weights: the filler's constant, 0 for the random ones."""
+    return float(filler.value) if filler.type == "constant" else 0.0
 
 
 def count(shape: Shape) -> int:

@@ -66,7 +66,9 @@ class ConvolutionOp(Op):
         assert isinstance(spec, ConvolutionSpec)
         if value is not node.reads[0] or max(spec.stride) > 1:
             return Border()
-        return Border(spec.pad[0], spec.pad[1], aligned=True)
+        # output rows may be wider than input rows, but never than the distance between two rows
+        wider = node.writes[0].shape[3] - value.shape[3]
+        return Border(spec.pad[0], max(spec.pad[1], wider), aligned=True)
 
     @classmethod
     def scratch(cls, node: Node, tensors: Mapping[Value, Tensor]) -> list[Tensor]:

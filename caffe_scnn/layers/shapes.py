@@ -1,0 +1,138 @@
+"""Shapes of every blob of a net, with the checks that Caffe makes while it builds one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from caffe_scnn.errors import ModelError
+from caffe_scnn.layers import layer_type
+from caffe_scnn.layers.base import LayerType, Param, Shape, count, refuse
+from caffe_scnn.model.graph import Graph
+from caffe_scnn.model.net import Layer, Net
+from caffe_scnn.proto import caffe_pb2 as pb
+
+LARGEST_BLOB = 2**31 - 1  # values; Caffe counts in int
+
+
+@dataclass
+class Shapes:
+    """Shapes of a net's blobs.
+
+    Attributes
+    ----------
+    bottoms, tops : dict of Layer to list of shape
+    blobs : dict of str to shape
+        By blob name; the last value of a blob that is changed in place.
+    """
+
+    bottoms: dict[Layer, list[Shape]] = field(default_factory=dict)
+    tops: dict[Layer, list[Shape]] = field(default_factory=dict)
+    blobs: dict[str, Shape] = field(default_factory=dict)
+
+
+def infer_shapes(net: Net, inputs: Mapping[str, Shape] | None = None) -> Shapes:
+    """Propagate shapes through a net.
+
+    Parameters
+    ----------
+    net : Net
+        Phase selected.
+    inputs : mapping of str to shape, optional
+        Shapes of tops of layers without bottoms, where they differ from the prototxt's.
+
+    Raises
+    ------
+    ModelError
+        Caffe would refuse to build the net, or ``inputs`` names something that is no input.
+    UnsupportedLayer
+        A layer type is not known.
+    """
+    given = {name: tuple(int(n) for n in shape) for name, shape in (inputs or {}).items()}
+    Graph(net)
+    shapes, shared = Shapes(), _SharedParams()
+    for layer in net.layers:
+        kind = layer_type(layer)
+        bottoms = [shapes.blobs[bottom] for bottom in layer.bottoms]
+        _check_arity(layer, kind)
+        _check_in_place(layer, kind)
+        if not bottoms and layer.tops and all(top in given for top in layer.tops):
+            tops = [given.pop(top) for top in layer.tops]
+        else:
+            tops = kind.infer(layer, bottoms)
+            tops = [given.pop(name, s) if not bottoms else s
+                    for name, s in zip(layer.tops, tops, strict=True)]  # fmt: skip
+        for top, shape in zip(layer.tops, tops, strict=True):
+            _check_extent(layer, top, shape)
+        shared.check(layer, kind.params(layer, bottoms))
+        shapes.bottoms[layer], shapes.tops[layer] = bottoms, tops
+        shapes.blobs.update(zip(layer.tops, tops, strict=True))
+    if given:
+        raise ModelError(f'"{next(iter(given))}" is not an input of the net')
+    return shapes
+
+
+def _check_arity(layer: Layer, kind: LayerType) -> None:
+    for what, found, (least, most) in (
+        ("bottom", len(layer.bottoms), kind.bottoms),
+        ("top", len(layer.tops), kind.tops),
+    ):
+        if found < least or (most is not None and found > most):
+            wanted = str(least) if least == most else f"{least} to {most}" if most else f"{least}+"
+            raise refuse(layer, f"has {found} {what}s, the type takes {wanted}")
+
+
+def _check_in_place(layer: Layer, kind: LayerType) -> None:
+    in_place = set(layer.bottoms) & set(layer.tops)
+    if in_place and not kind.in_place:
+        raise refuse(
+            layer, f'cannot work in place on "{in_place.pop()}"; give the top another name'
+        )
+
+
+def _check_extent(layer: Layer, top: str, shape: Shape) -> None:
+    if any(n < 1 for n in shape):
+        raise refuse(
+            layer, f'top "{top}" would have shape {shape}; every extent must be positive '
+            "(is a kernel larger than its padded input?)"
+        )  # fmt: skip
+    if count(shape) > LARGEST_BLOB:
+        raise refuse(layer, f'top "{top}" of shape {shape} has more than {LARGEST_BLOB} values')
+
+
+class _SharedParams:
+    """Parameters that several layers use under one name."""
+
+    def __init__(self) -> None:
+        self.owners: dict[str, tuple[Layer, Param, pb.ParamSpec]] = {}
+
+    def check(self, layer: Layer, params: list[Param]) -> None:
+        """Compare a layer's parameters with those of the same name before it."""
+        specs = layer.proto.param
+        if len(specs) > len(params):
+            raise refuse(layer, f"has {len(specs)} param entries for {len(params)} learnt blobs")
+        for spec, param in zip(specs, params, strict=False):
+            if not spec.name:
+                continue
+            if spec.name not in self.owners:
+                self.owners[spec.name] = layer, param, spec
+                continue
+            owner, owned, owner_spec = self.owners[spec.name]
+            permissive = spec.share_mode == pb.ParamSpec.PERMISSIVE
+            if permissive:
+                same = count(param.shape) == count(owned.shape)
+            else:
+                same = param.shape == owned.shape
+            if not same:
+                raise refuse(
+                    layer,
+                    f'shares "{spec.name}" with layer "{owner.name}", but their shapes are '
+                    f"{param.shape} and {owned.shape}",
+                )
+            for field_name in ("lr_mult", "decay_mult"):
+                both = spec.HasField(field_name) and owner_spec.HasField(field_name)
+                if both and getattr(spec, field_name) != getattr(owner_spec, field_name):
+                    raise refuse(
+                        layer, f'shares "{spec.name}" with layer "{owner.name}", but with another '
+                        f"{field_name}"
+                    )  # fmt: skip
