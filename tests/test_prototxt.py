@@ -276,10 +276,10 @@ def test_all_real_nets_are_written_as_they_were() -> None:
         try:
             net = Net.read(path)
         except FormatError as error:
-            # a solver, or a template with placeholders for numbers
-            kind = ("not a net" in str(error), 'old "layers"' in str(error))
-            assert any(kind) or "template" in path.name, error
+            # a solver, a template with placeholders for numbers, MSRA's own dialect of V0
+            strange = ("template", "Zeiler_conv5", "pascal_finetune_fc_spm_t")
+            assert "not a net" in str(error) or any(s in path.name for s in strange), error
             continue
         nets += 1
         assert net.text().encode("utf-8", "surrogateescape") == path.read_bytes(), path
-    assert nets > 150
+    assert nets > 170

@@ -13,7 +13,8 @@ from caffe_scnn.errors import ModelError
 from caffe_scnn.model import prototxt
 from caffe_scnn.model.atomic import atomic_write
 from caffe_scnn.model.messages import UnknownField
-from caffe_scnn.model.net_text import read_net, write_net
+from caffe_scnn.model.net_reader import read_net
+from caffe_scnn.model.net_writer import write_net
 from caffe_scnn.model.prototxt import Document, Message
 from caffe_scnn.proto import caffe_pb2 as pb
 

@@ -8,7 +8,7 @@ of unknown forks included, keeps its bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
@@ -85,7 +85,7 @@ class Rewriter:
         after = [_key(value, field) for value in new]
         if before == after:
             return
-        found = self.places(field.name)
+        found = self.places(field.name) if old else []
         if len(old) != len(new) and any(place.field.listed for place in found):
             self._rewrite_list(field, found, new)
             return
@@ -140,6 +140,10 @@ class Rewriter:
     def add(self, edits: Sequence[Edit]) -> None:
         """Take over edits made elsewhere inside the message."""
         self._changes += edits
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Note that all fields of these names go."""
+        self._removed.update(field for name in names for field in self.message.named(name))
 
     def _change(self, place: Place, field: FieldDescriptor, old: Any, new: Any) -> None:
         """Replace one value where it stands."""

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from caffe_scnn.model.net import Layer, Net
+from caffe_scnn.model.net_writer import write_net
 
 
 def upgrade(net: Net) -> Net:
     """Return the net in Caffe's current form.
 
-    Old-style ``input`` fields become the text of an Input layer, and the learning rates of
-    BatchNorm statistics, which files of 2015 set on three ``param`` entries, become 0. A net that
-    is current comes back as it is, byte for byte.
+    ``layers`` of the old generations (V0 and V1) become ``layer``, old-style ``input`` fields
+    become an Input layer, and the learning rates of BatchNorm statistics, which files of 2015 set
+    on three ``param`` entries, become 0. The text keeps its comments, and a net that is current
+    comes back as it is, byte for byte.
 
     Parameters
     ----------
     net : Net
         Is not changed.
     """
-    upgraded = net.copy()
-    for layer in upgraded.layers:
-        if layer.source is not None and layer.source is layer.source.document.root:
-            layer.source = None  # is written as a layer from now on
+    changed = net.copy()
+    for layer in changed.layers:
         _fix_batch_norm(layer)
+    path = net.source.path if net.source else None
+    text = write_net(changed.source, changed.proto, changed.layers, current=True)
+    upgraded = Net.parse(text, path)
+    for layer, old in zip(upgraded.layers, net.layers, strict=True):
+        layer.blobs = list(old.blobs)
     return upgraded
 
 
