@@ -59,11 +59,11 @@ def pca_bases(filters: Array, counts: NDArray[np.int64]) -> Array:
 
     Returns
     -------
-    ndarray of shape (channels, max(counts), d)
+    ndarray of shape (channels, max(1, counts), d)
         Signs are fixed by the largest component, so that they do not depend on the solver.
     """
     _, _, right = np.linalg.svd(filters, full_matrices=False)
-    right = right[:, : counts.max(initial=0)].copy()
+    right = right[:, : max(1, counts.max(initial=0))].copy()
     right[np.arange(right.shape[1]) >= counts[:, None]] = 0.0
     peak = np.abs(right).argmax(axis=2)[..., None]
     right *= np.where(np.take_along_axis(right, peak, axis=2) < 0, -1.0, 1.0)
@@ -93,7 +93,7 @@ def dictionary_bases(
 
     Returns
     -------
-    ndarray of shape (channels, max(counts), d)
+    ndarray of shape (channels, max(1, counts), d)
         Rows of unit norm.
     """
     start = pca_bases(filters, counts)

@@ -62,6 +62,11 @@ class Goal:
         require(density is None or 0 < density <= 1, f"density must be in (0, 1], not {density}")
         require(error is None or 0 <= error < 1, f"error must be in [0, 1), not {error}")
 
+    @property
+    def dense(self) -> bool:
+        """Nothing is to be made sparse."""
+        return self.error is None and self.density in (None, 1)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -146,7 +151,9 @@ class Recipe:
             head["layers"] = list(self.layers)
         sections = [_toml(head)]
         for name, goal in self.overrides.items():
-            sections.append(f"[layer.{_quoted(name)}]\n{_toml(_goal_table(goal))}")
+            # Spelt out, or reading would put the density of all layers in its place.
+            own = dataclasses.replace(goal, density=1.0) if goal.dense else goal
+            sections.append(f"[layer.{_quoted(name)}]\n{_toml(_goal_table(own))}")
         sections += [f"[done.{_quoted(report.layer)}]\n{_done(report)}" for report in self.done]
         return "\n".join(sections)
 

@@ -55,10 +55,10 @@ class Scnn:
         learning (scikit-learn's MiniBatchDictionaryLearning).
     p : {"identity", "pca"}
         Mixing of the channels before the bases; "pca" adds a dense 1×1 layer.
-    q : int, optional
+    q : int or "energy"
         Most bases a channel may have; at least 1.
     energy : float
-        Without ``q``: a channel gets the fewest bases that hold this fraction of its squared
+        With ``q`` "energy": a channel gets the fewest bases that hold this fraction of its squared
         weights; 1 is full rank. A density or error leaves out more, where that pays.
     scaled : bool
         Weigh errors relative to the norm of the output channel.
@@ -77,10 +77,14 @@ class Scnn:
     p: Literal["identity", "pca"] = field(
         default="identity", metadata={"help": "mixing of the channels before the bases"}
     )
-    q: int | None = field(default=None, metadata={"help": "most bases a channel may have"})
+    q: int | Literal["energy"] = field(
+        default="energy", metadata={"help": "most bases a channel may have"}
+    )
     energy: float = field(
         default=1.0,
-        metadata={"help": "without q: fraction of a channel's squared weights its bases hold"},
+        metadata={
+            "help": "fraction of a channel's squared weights its bases hold, if q is not given"
+        },
     )
     scaled: bool = field(
         default=True,
@@ -99,7 +103,7 @@ class Scnn:
             f'bases must be "pca" or "dictionary", not "{self.bases}"',
         )
         require(self.p in ("identity", "pca"), f'p must be "identity" or "pca", not "{self.p}"')
-        require(self.q is None or self.q >= 1, f"q must be at least 1, not {self.q}")
+        require(self.q == "energy" or self.q >= 1, f"q must be at least 1, not {self.q}")
         require(0 < self.energy <= 1, f"energy must be in (0, 1], not {self.energy}")
         require(self.alpha > 0, f"alpha must be positive, not {self.alpha}")
         require(self.iterations >= 1, f"iterations must be at least 1, not {self.iterations}")
@@ -131,15 +135,15 @@ class Factors:
         self._layers = layers
         self._weights = layers[0].blobs[0]
         self._group = layers[0].proto.convolution_param.group
-        scales = channel_scales(self._weights, method.scaled)
-        filters = by_channel(
-            self._weights / scales.reshape(-1, *[1] * (self._weights.ndim - 1)), self._group
-        )
+        filters = by_channel(self._weights, self._group)
+        scales = channel_scales(self._weights, method.scaled).reshape(self._group, -1)
+        # (m, n/g): the scale of every row of the filters.
+        self._scales = np.repeat(scales, len(filters) // self._group, axis=0)
+        filters = filters / self._scales[..., None]
         self._mixing = channel_pca(filters, self._group) if method.p == "pca" else None
         self._filters = unmix(filters, self._mixing, self._group)
-        # (m, n/g): the scale of every row of the filters.
-        self._scales = np.repeat(scales.reshape(self._group, -1), len(filters) // self._group, 0)
-        self._counts = ranks(self._filters, method.energy, method.q)
+        q = None if method.q == "energy" else method.q
+        self._counts = ranks(self._filters, method.energy, q)
         self._orthonormal = method.bases == "pca"
         self._bases = self._find_bases(method, seed)
 
