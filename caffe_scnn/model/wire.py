@@ -122,17 +122,21 @@ class WireFile:
             shift += 7
         raise self.broken(at)
 
-    def broken(self, offset: int) -> FormatError:
+    def broken(
+        self, offset: int, reason: str = "a field is cut off or has an impossible type"
+    ) -> FormatError:
         """Return the error for bytes that are no protobuf."""
-        return self.error(f"is damaged or no protobuf file: {self._guess()}", offset)
+        guess = self._guess() or f"{reason}; copy or download it again"
+        return self.error(f"is damaged, cut off or no protobuf file: {guess}", offset)
 
-    def _guess(self) -> str:
+    def _guess(self) -> str | None:
+        """Say what the file seems to be instead."""
         head = self.read(0, min(self.size, 512))
         if head.startswith(b"\x89HDF"):
             return "it is HDF5; save the weights as .caffemodel"
         if all(byte in b"\t\n\r" or byte >= 0x20 for byte in head):
             return "it looks like text; a binary file (caffemodel) is expected here, not a prototxt"
-        return "a field is cut off or has an impossible type; copy or download it again"
+        return None
 
     def fields(self, start: int, end: int) -> Iterator[WireField]:
         """Yield the fields of the message between two offsets.
@@ -168,7 +172,9 @@ class WireFile:
         if wire == BYTES:
             length, content = self.varint(content, end)
             if length > end - content:
-                raise self.broken(at)
+                raise self.broken(
+                    at, f"a field claims {length} bytes, but {end - content} are left"
+                )
             return WireField(number, wire, content, content + length)
         if wire in WIDTH:
             return self._run(number, wire, at, content - at, end)
