@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from caffe_scnn.decompose.select import Target, select
 from caffe_scnn.decompose.sparsify import Mask, for_budget, for_error
 from caffe_scnn.errors import ModelError, PassError
 from caffe_scnn.layers import layer_type
+from caffe_scnn.layers.base import Shape
 from caffe_scnn.layers.shapes import Shapes, infer_shapes
 from caffe_scnn.model.net import Layer, Net
 
@@ -39,7 +40,13 @@ class Compression:
     recipe: Recipe
 
 
-def compress(net: Net, recipe: Recipe, *, on_layer: OnLayer | None = None) -> Compression:
+def compress(
+    net: Net,
+    recipe: Recipe,
+    *,
+    inputs: Mapping[str, Shape] | None = None,
+    on_layer: OnLayer | None = None,
+) -> Compression:
     """Return a smaller net.
 
     Parameters
@@ -48,6 +55,8 @@ def compress(net: Net, recipe: Recipe, *, on_layer: OnLayer | None = None) -> Co
         A net with its blobs, of one phase.
     recipe : Recipe
         What to do.
+    inputs : mapping of str to shape, optional
+        Shapes of net inputs that the prototxt leaves open; MACs are counted for them.
     on_layer : callable, optional
         Told ``(index, total, name)`` before each layer.
 
@@ -64,10 +73,10 @@ def compress(net: Net, recipe: Recipe, *, on_layer: OnLayer | None = None) -> Co
     with threadpool_limits(limits=1, user_api="blas"):
         edits = _edits(targets, recipe, on_layer)
     _refuse_taken_names(net, edits)
-    before = infer_shapes(smaller)
+    before = infer_shapes(smaller, inputs)
     for edit in edits:
         edit.apply(smaller)
-    after = infer_shapes(smaller)
+    after = infer_shapes(smaller, inputs)
     _verify(before, after)
     reports = [_report(edit, before, after, recipe) for edit in edits]
     names = tuple(edit.layer.name for edit in edits)
