@@ -21,6 +21,8 @@ from caffe_scnn.model.caffemodel import (
     write_caffemodel,
 )
 from caffe_scnn.model.net import Net
+from caffe_scnn.model.upgrade import upgrade
+from caffe_scnn.proto import caffe_pb2 as pb
 
 NET = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 4 } } }
@@ -234,8 +236,7 @@ def test_every_form_of_file_gives_the_numbers_of_caffe(
     golden_dir: Path, tmp_path: Path, case: str
 ) -> None:
     path = golden_dir / "legacy" / f"{case}.prototxt"
-    model = path.with_suffix(".caffemodel")
-    net = load(path, model if model.exists() else None)
+    net = load(path, path.with_suffix(".caffemodel"))
     assert_golden(net, path)
     net.write(tmp_path / "a.prototxt")
     write_caffemodel(net, tmp_path / "a.caffemodel")
@@ -243,6 +244,24 @@ def test_every_form_of_file_gives_the_numbers_of_caffe(
     for layer, other in zip(net, again, strict=True):
         assert layer.proto == other.proto
         for blob, read in zip(layer.blobs, other.blobs, strict=True):
+            assert blob.tobytes() == read.tobytes()
+
+
+@pytest.mark.parametrize("case", RUNNABLE)
+def test_attached_weights_of_old_files_are_what_caffe_reads(
+    golden_dir: Path, tmp_path: Path, case: str
+) -> None:
+    path = golden_dir / "legacy" / f"{case}.prototxt"
+    net = upgrade(Net.read(path))
+    attach(net, read_caffemodel(path.with_suffix(".caffemodel")))
+    net.write(tmp_path / "a.prototxt")
+    write_caffemodel(net, tmp_path / "a.caffemodel")
+    official = pb.NetParameter.FromString((tmp_path / "a.caffemodel").read_bytes())
+    assert not any(blob.HasField("num") for layer in official.layer for blob in layer.blobs)
+    again = load(tmp_path / "a.prototxt", tmp_path / "a.caffemodel")
+    for layer, other in zip(load(path, path.with_suffix(".caffemodel")), again, strict=True):
+        for blob, read in zip(layer.blobs, other.blobs, strict=True):
+            assert blob.shape == read.shape
             assert blob.tobytes() == read.tobytes()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +206,24 @@ def test_arrays_that_are_views_are_written_in_order(model: Path) -> None:
     net = make_net(a=[array.transpose(2, 0, 1), array[:, ::2]])
     write_caffemodel(net, model)
     assert_same(net, read_caffemodel(model))
+
+
+def test_nothing_of_the_weights_size_is_copied(model: Path) -> None:
+    """Reading holds the arrays and no more; writing needs no memory at all."""
+    size = 4_000_000
+    net = make_net(a=[np.ones(size, np.float32)], b=[np.ones((size // 4, 2), np.float32)])
+    tracemalloc.start()
+    try:
+        write_caffemodel(net, model)
+        _, written = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        stored = read_caffemodel(model)
+        _, read = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert_same(net, stored)
+    assert written < 1_000_000
+    assert read < model.stat().st_size + 1_000_000
 
 
 def test_more_than_protobuf_can_hold_is_refused_before_writing(model: Path) -> None:

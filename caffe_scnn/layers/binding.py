@@ -261,7 +261,8 @@ def attach(net: Net, stored: StoredNet) -> Binding:
     binding = Binding()
     for source in stored.layers:
         target = first.get(source.name)
-        arrays = [_modern(source.type, i, blob) for i, blob in enumerate(source.blobs)]
+        kind = target.type if target is not None else source.type
+        arrays = [_modern(kind, i, blob) for i, blob in enumerate(source.blobs)]
         if target is not None:
             target.blobs = arrays
         for i, (blob, array) in enumerate(zip(source.blobs, arrays, strict=True)):
@@ -273,11 +274,15 @@ def attach(net: Net, stored: StoredNet) -> Binding:
 def _modern(kind: str, index: int, blob: StoredBlob) -> Blob:
     """Return a blob in the shape that its layer has had since Caffe dropped the four-axis form.
 
-    Of that time are layers with a 4-axis kernel, inner products with a matrix, and biases.
+    Of that time are kernels of four axes, matrices of two, and vectors for everything else.
     """
     if not blob.legacy:
         return blob.array
-    axes = 1 if index else 2 if kind in ("InnerProduct", "innerproduct") else 4
+    axes = 1
+    if index == 0 and "Convolution" in kind:
+        axes = 4
+    elif index == 0 and kind in ("InnerProduct", "Embed"):
+        axes = 2
     shape = blob.shape[4 - axes :]
     return blob.array.reshape(shape) if math.prod(shape) == blob.array.size else blob.array
 
