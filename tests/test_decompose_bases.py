@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from caffe_scnn.decompose.bases import (
+    INDEPENDENCE,
     dictionary_bases,
     pca_bases,
     pursuit_gains,
@@ -72,9 +73,22 @@ def test_the_sign_of_a_basis_does_not_depend_on_the_solver(filters):
     np.testing.assert_allclose(pca_bases(-filters, counts), pca_bases(filters, counts), atol=1e-10)
 
 
-def test_a_dictionary_of_full_rank_spans_every_channel(filters):
-    bases = learn(filters, ranks(filters, 1.0, None))
+@pytest.mark.parametrize("alpha", [0.1, 2.0])
+def test_a_dictionary_of_full_rank_spans_every_channel(filters, rng, alpha):
+    """A strong penalty leaves atoms of weak directions idle; scikit-learn fills in noise."""
+    filters[0] *= 2.0 ** -np.arange(9)
+    filters[3] = rng.standard_normal((20, 4)) * 4.0 ** -np.arange(4) @ rng.standard_normal((4, 9))
+    bases = learn(filters, ranks(filters, 1.0, None), alpha=alpha, iterations=20)
     assert residual(filters, bases).max() < 1e-13 * np.linalg.norm(filters)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 2.0])
+def test_atoms_are_far_from_the_span_of_those_before(filters, alpha):
+    filters[0] = filters[0, :1] + 1e-3 * filters[0]
+    for atoms in learn(filters, ranks(filters, 1.0, None), alpha=alpha, iterations=20):
+        atoms = atoms[atoms.any(axis=1)]
+        outside = np.abs(np.diag(np.linalg.qr(atoms.T).R))
+        assert (outside >= INDEPENDENCE * (1 - 1e-9)).all()
 
 
 def test_atoms_have_unit_norm(filters):

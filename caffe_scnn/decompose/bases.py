@@ -201,5 +201,5 @@ def solve_on_support(filters: Array, bases: Array, keep: Mask) -> Array:
     gram = bases @ bases.T
     both = keep[:, :, None] & keep[:, None, :]
     systems = np.where(both, gram, 0.0) + np.eye(len(bases)) * ~keep[:, :, None]
-    targets = np.where(keep, filters @ bases.T, 0.0)
-    return np.where(keep, np.linalg.solve(systems, targets[..., None])[..., 0], 0.0)
+    solved = np.linalg.solve(systems, (filters @ bases.T)[..., None])[..., 0]
+    return np.where(keep, solved, 0.0)
