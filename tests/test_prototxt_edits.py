@@ -138,6 +138,27 @@ def test_list_that_grows_is_written_as_a_list() -> None:
     assert changed(SPREAD, change)[1] == ["    pad: [1, 1, 2]\n"]
 
 
+@pytest.mark.parametrize("new", [[2, 3, 4], [3], [], [1, 2, 3, 4], [9, 1, 2]])
+@pytest.mark.parametrize("form", ["pad: [1, 2, 3]", "pad: [1, 2] pad: 3", "pad: 1 pad: [2, 3]"])
+def test_lists_become_any_other_list(form: str, new: list[int]) -> None:
+    net = Net.parse(f"layer {{ convolution_param {{ {form} }} }}  # c\n")
+    net.layers[0].proto.convolution_param.pad[:] = new
+    written = Net.parse(net.text())
+    assert list(written.layers[0].proto.convolution_param.pad) == new
+    assert net.text().endswith("}  # c\n")
+
+
+def test_layers_written_as_a_list_come_and_go() -> None:
+    text = 'layer [{ name: "a" fork: 1 }, { name: "b" }]\nlayer { name: "c" }\n'
+    net = Net.parse(text)
+    net.layers[1].proto.name = "B"
+    assert net.text() == text.replace('"b"', '"B"')
+    net.layers[:] = [net.layers[0], net.layers[2], new_layer()]
+    again = Net.parse(net.text())
+    assert [layer.proto for layer in again] == [layer.proto for layer in net]
+    assert 'layer { name: "a" fork: 1 }' in net.text()
+
+
 def test_repeated_message_changes_inside() -> None:
     def change(net: Net) -> None:
         net.layer("data").proto.input_param.shape[0].dim[0] = 1
@@ -176,6 +197,14 @@ def test_added_field_stays_on_the_line_of_a_one_line_layer() -> None:
         gone[0].replace("num_output: 4 }", "num_output: 4 bias_term: false }"),
         gone[1].replace('top: "ip" }', 'top: "ip" relu_param { negative_slope: 0.5 } }'),
     ]
+
+
+def test_added_field_does_not_bring_back_removed_neighbours() -> None:
+    net = Net.parse('layer { bottom: "a" include { } relu_param { } }')
+    layer = net.layers[0].proto
+    layer.top.append("t")
+    del layer.bottom[:], layer.include[:]
+    assert net.text() == 'layer { top: "t" relu_param { } }'
 
 
 def test_removed_field_takes_its_lines_and_comment() -> None:

@@ -25,15 +25,12 @@ class Edit(NamedTuple):
 
 
 def apply(text: str, edits: Iterable[Edit], start: int = 0, end: int | None = None) -> str:
-    """Return ``text[start:end]`` with the edits made.
-
-    Edits at one place keep their order; what two removals have in common goes once.
-    """
+    """Return ``text[start:end]`` with the edits made; insertions at one place keep their order."""
     pieces = []
     at = start
     for edit in sorted(edits, key=lambda edit: edit[:2]):
         pieces += [text[at : edit.start], edit.text]
-        at = max(at, edit.end)
+        at = edit.end
     return "".join(pieces) + text[at:end]
 
 

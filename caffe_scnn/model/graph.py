@@ -89,7 +89,7 @@ class Graph:
                 first = made.get(top) or self.blobs[top]
                 raise ModelError(
                     f'{place(layer)}: top "{top}" is made by layer "{first.producer.name}" already; '
-                    "give one of them another name"
+                    "rename one"
                 )
             made[top] = Value(top, layer)
             self.writes[layer].append(made[top])

@@ -104,6 +104,11 @@ def _messages(document: Document, name: str) -> list[Message]:
         for value in field.values:
             if not isinstance(value, Message):
                 raise document.error(f'"{name}" is a message; write {name} {{ … }}', value.start)
+            if blobs := next(value.named("blobs"), None):
+                raise document.error(
+                    "weights inside a prototxt are not read; keep them in a caffemodel",
+                    blobs.start,
+                )
             messages.append(value)
     return messages
 

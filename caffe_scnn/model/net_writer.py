@@ -11,7 +11,7 @@ from caffe_scnn.model import legacy_inputs
 from caffe_scnn.model.edits import Edit, apply
 from caffe_scnn.model.messages import fields_of, fill
 from caffe_scnn.model.net_reader import NetText, is_old, is_v0, read_net, read_root
-from caffe_scnn.model.patch import Rewriter, patch
+from caffe_scnn.model.patch import Place, Rewriter, patch
 from caffe_scnn.model.printing import Layout, print_fields, print_lines
 from caffe_scnn.model.prototxt import Document, Message
 from caffe_scnn.model.scalars import format_scalar
@@ -125,18 +125,14 @@ class _Writer:
         """Note which layers come, go and change."""
         name = "layers" if is_old(self.document) else "layer"
         found = rewriter.places(name)
-        matcher = SequenceMatcher(
-            None, [p.value for p in found], [layer.source for layer in layers], autojunk=False
-        )
-        opcodes = matcher.get_opcodes()
-        kept = [
-            (i + k, j + k) for i, j, size in matcher.get_matching_blocks() for k in range(size)
-        ]
+        opcodes = _opcodes(found, layers)
+        kept = [k for tag, i, i_end, *_ in opcodes if tag == "equal" for k in range(i, i_end)]
         if name == "layers":
-            fields = dict.fromkeys(found[i].field for i, _ in kept)
+            fields = dict.fromkeys(found[i].field for i in kept)
             rewriter.add([Edit(f.start, f.start + len(name), "layer") for f in fields])
-        for _, j in kept:
-            rewriter.add(self._edits(layers[j]))
+        for tag, _, _, start, end in opcodes:
+            for layer in layers[start:end] if tag == "equal" else ():
+                rewriter.add(self._edits(layer))
         rewriter.align(_LAYER, found, opcodes, lambda j: self._lines(layers[j]))
 
     def _edits(self, layer: Layer) -> list[Edit]:
@@ -157,6 +153,17 @@ class _Writer:
             return list(print_lines("layer", layer.proto, _LAYER, self.layout.indent))
         text = apply(source.document.text, self._edits(layer), source.start, source.end)
         return f"layer {text}".splitlines()
+
+
+def _opcodes(
+    found: Sequence[Place], layers: Sequence[Layer]
+) -> Sequence[tuple[str, int, int, int, int]]:
+    """Return how the layers follow from those found in the text, as difflib puts it."""
+    old = [place.value for place in found]
+    new = [layer.source for layer in layers]
+    if old != new and any(place.field.listed for place in found):
+        return [("replace", 0, len(old), 0, len(new))]  # a list [{ … }, { … }] goes as a whole
+    return SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
 
 
 def _v1_edits(source: Message, new: pb.LayerParameter, layout: Layout) -> list[Edit]:

@@ -86,12 +86,18 @@ class Rewriter:
         if before == after:
             return
         found = self.places(field.name) if old else []
-        if len(old) != len(new) and any(place.field.listed for place in found):
-            self._rewrite_list(field, found, new)
-            return
 
         def change(i: int, j: int) -> None:
             self._change(found[i], field, old[i], new[j])
+
+        if any(place.field.listed for place in found):
+            if len(old) != len(new):
+                self._rewrite_list(field, new)
+                return
+            for k, (one, other) in enumerate(zip(before, after, strict=True)):
+                if one != other:
+                    change(k, k)
+            return
 
         def lines(j: int) -> list[str]:
             return list(print_lines(field.name, new[j], field, self.layout.indent))
@@ -153,11 +159,9 @@ class Rewriter:
         else:
             self._changes.append(Edit(value.start, value.end, format_scalar(new, field)))
 
-    def _rewrite_list(
-        self, field: FieldDescriptor, found: list[Place], new: Sequence[Any]
-    ) -> None:
-        """Write a field anew that has the form ``[a, b]`` and changes in number."""
-        fields = list(dict.fromkeys(place.field for place in found))
+    def _rewrite_list(self, field: FieldDescriptor, new: Sequence[Any]) -> None:
+        """Write a field of the form ``[a, b]`` anew."""
+        fields = list(self.message.named(field.name))
         self._removed.update(fields[1:] if new else fields)
         if not new:
             return
