@@ -293,6 +293,13 @@ def test_moved_and_doubled_layers_keep_their_own_text() -> None:
     assert net.text().count("num_output: 4  # few") == 2
 
 
+def test_strings_of_moved_layers_keep_their_strange_characters() -> None:
+    net = Net.parse('layer { name: "a\u2028\x0c\x85\r\nb" }\nlayer { name: "c" }\n')
+    name = net.layers[0].name
+    net.layers.reverse()
+    assert Net.parse(net.text()).layers[1].name == name
+
+
 def test_layers_of_another_file_come_with_their_text() -> None:
     net, other = Net.parse(TABS), Net.parse(SPREAD)
     net.layers.append(other.layer("conv1"))

@@ -144,6 +144,12 @@ def test_what_v0_cannot_mean_is_refused(old: str, new: str, phrase: str) -> None
         Net.parse(V0.replace(old, new))
 
 
+def test_the_last_producer_of_a_blob_counts_for_padding() -> None:
+    net = Net.parse(V0.replace('bottom: "q" }', 'bottom: "q" top: "p" }'))
+    assert net.layers[2].bottoms == ["p"]
+    assert not net.layers[2].proto.convolution_param.pad
+
+
 def test_a_v0_field_of_another_type_is_dropped_with_a_warning() -> None:
     text = 'layers { layer { name: "a" type: "im2col" kernelsize: 3 } }\n'
     with pytest.warns(UserWarning, match='"kernelsize" means nothing for the type im2col'):

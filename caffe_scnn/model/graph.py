@@ -88,8 +88,8 @@ class Graph:
             if top in made or (top in self.blobs and not in_place):
                 first = made.get(top) or self.blobs[top]
                 raise ModelError(
-                    f'{place(layer)}: top "{top}" is made by layer "{first.producer.name}" already; '
-                    "rename one"
+                    f'{place(layer)}: top "{top}" is made by layer '
+                    f'"{first.producer.name}" already; rename one'
                 )
             made[top] = Value(top, layer)
             self.writes[layer].append(made[top])

@@ -152,7 +152,7 @@ class _Writer:
         if source is None or source is source.document.root:
             return list(print_lines("layer", layer.proto, _LAYER, self.layout.indent))
         text = apply(source.document.text, self._edits(layer), source.start, source.end)
-        return f"layer {text}".splitlines()
+        return [f"layer {text}"]
 
 
 def _opcodes(
