@@ -86,7 +86,7 @@ def _only(candidates: Sequence[Path], prototxt: Path) -> Path | None:
 
 
 def _prototxts(pattern: str) -> list[Path]:
-    found = set()
+    found: set[Path] = set()
     for path in map(Path, glob.glob(pattern, recursive=True)):
         if path.is_dir():
             found.update(file for file in path.glob("*.prototxt") if "solver" not in file.stem)

@@ -13,7 +13,7 @@ from caffe_scnn.cli.front_door import examples
 from caffe_scnn.cli.inputs import Source, source_options
 from caffe_scnn.cli.models import FILE, Models, takes_models
 from caffe_scnn.cli.opening import Opening, opening_options, threads_option
-from caffe_scnn.evaluate.benchmark import Benchmark, benchmark
+from caffe_scnn.evaluate.benchmark import Benchmark, benchmark, fill_randomly
 from caffe_scnn.report import Column, Report, Table
 from caffe_scnn.report.numbers import count, milliseconds, significant
 
@@ -69,6 +69,9 @@ def command(
 
     def action(model: ModelFiles) -> Report:
         net = opening.load(model)
+        if model.caffemodel is None:
+            fill_randomly(net, source.seed)
+            click.echo("no caffemodel: measured with dense random weights", err=True)
         other = opening.load(ModelFiles("against", *against)) if against else None
         inputs = source.inputs(net)
         return benchmark_report(benchmark(net, inputs, other, threads=threads, repeat=repeat))

@@ -12,7 +12,12 @@ from caffe_scnn.cli.front_door import examples
 from caffe_scnn.cli.grouped import grouped
 from caffe_scnn.cli.models import FILE, FORMATS, MANY, Models, make_models
 from caffe_scnn.cli.opening import Opening, opening_options, threads_option
-from caffe_scnn.cli.preprocessing import Preprocessing, classifying_options, preprocessing_options
+from caffe_scnn.cli.preprocessing import (
+    Preprocessing,
+    Scoring,
+    preprocessing_options,
+    scoring_options,
+)
 from caffe_scnn.cli.progress import progress
 from caffe_scnn.engine import Executor
 from caffe_scnn.evaluate.classify import Classifier, Prediction, batches, predict
@@ -64,7 +69,7 @@ def _split(files: tuple[Path, ...], **rest: Any) -> tuple[Models, tuple[Path, ..
     show_default=True,
     help="Classes to show for each picture.",
 )
-@classifying_options
+@scoring_options
 @threads_option
 @opening_options
 def command(
@@ -72,8 +77,7 @@ def command(
     preprocessing: Preprocessing,
     labels: Path | None,
     top: int,
-    blob: str | None,
-    batch: int,
+    scoring: Scoring,
     threads: int | None,
     opening: Opening,
 ) -> None:
@@ -89,10 +93,10 @@ def command(
     def action(model: ModelFiles) -> Report:
         net = opening.load(model)
         transformer = preprocessing.transformer(model, net)
-        classifier = Classifier(Executor(net, threads=threads), blob)
+        classifier = Classifier(Executor(net, threads=threads), scoring.blob)
         with progress(len(images), "pictures") as advance:
             predictions = []
-            for paths in batches(images, batch):
+            for paths in batches(images, scoring.batch):
                 predictions += predict(classifier, transformer.pictures(paths), top, names)
                 advance(len(paths))
         return predictions_report(images, predictions)

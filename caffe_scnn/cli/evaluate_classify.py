@@ -15,7 +15,12 @@ from caffe_scnn.cli.front_door import examples
 from caffe_scnn.cli.grouped import grouped
 from caffe_scnn.cli.models import FILE, Models, takes_models
 from caffe_scnn.cli.opening import Opening, opening_options, threads_option
-from caffe_scnn.cli.preprocessing import Preprocessing, classifying_options, preprocessing_options
+from caffe_scnn.cli.preprocessing import (
+    Preprocessing,
+    Scoring,
+    preprocessing_options,
+    scoring_options,
+)
 from caffe_scnn.cli.progress import progress
 from caffe_scnn.engine import Executor
 from caffe_scnn.evaluate.arrays import Values
@@ -89,15 +94,14 @@ def _labelled(folder: Path | None, list_path: Path | None, input_path: Path | No
     ),
 )
 @preprocessing_options
-@classifying_options
+@scoring_options
 @threads_option
 @opening_options
 def command(
     models: Models,
     labelled: Labelled,
     preprocessing: Preprocessing,
-    blob: str | None,
-    batch: int,
+    scoring: Scoring,
     threads: int | None,
     opening: Opening,
 ) -> None:
@@ -110,8 +114,8 @@ def command(
 
     def action(model: ModelFiles) -> Report:
         net = opening.load(model)
-        images = labelled.batches(preprocessing.transformer(model, net), batch)
-        classifier = Classifier(Executor(net, threads=threads), blob)
+        images = labelled.batches(preprocessing.transformer(model, net), scoring.batch)
+        classifier = Classifier(Executor(net, threads=threads), scoring.blob)
         with progress(len(labelled.labels), model.name) as advance:
             return accuracy_report(evaluate(classifier, images, labelled.labels, advance))
 

@@ -13,7 +13,7 @@ from caffe_scnn.batch import ModelFiles
 from caffe_scnn.cli.front_door import examples
 from caffe_scnn.cli.models import Models, takes_models
 from caffe_scnn.cli.opening import Opening, opening_options
-from caffe_scnn.layers.summary import NetSummary, summarize
+from caffe_scnn.layers.summary import LayerSummary, NetSummary, summarize
 from caffe_scnn.model.caffemodel import StoredNet, read_caffemodel
 from caffe_scnn.report import Column, Report, Table
 from caffe_scnn.report.numbers import count, names, percent, shape, shapes
@@ -29,6 +29,8 @@ NET_COLUMNS = (
     Column("nonzeros", "non-zeros", count),
     Column("density", show=percent),
 )
+TOTALS = ("macs", "nonzero_macs", "params", "nonzeros", "density")
+OF_WEIGHTS = ("nonzero_macs", "nonzeros", "density")
 STORED_COLUMNS = (
     Column("name"),
     Column("type"),
@@ -75,12 +77,13 @@ def is_binary(path: Path) -> bool:
 
 def net_report(summary: NetSummary, *, weights: bool) -> Report:
     """Make the report of a net; without weights there is nothing to call zero."""
-    rows = [asdict(layer) for layer in summary.layers]
-    total = asdict(summary.total)
-    if not weights:
-        for row in (*rows, total):
-            row.update(nonzeros=None, density=None, nonzero_macs=None)
-    return _report(NET_COLUMNS, rows, total)
+    *rows, total = (_row(layer, weights) for layer in (*summary.layers, summary.total))
+    return _report(NET_COLUMNS, rows, {key: total[key] for key in TOTALS})
+
+
+def _row(layer: LayerSummary, weights: bool) -> dict[str, Any]:
+    counted = {"density": layer.density if layer.params else None}
+    return asdict(layer) | (counted if weights else dict.fromkeys(OF_WEIGHTS))
 
 
 def stored_report(stored: StoredNet) -> Report:

@@ -82,7 +82,18 @@ preprocessing_options = grouped(
     ),
 )
 
-classifying_options = (
+
+@dataclass(frozen=True)
+class Scoring:
+    """The blob with the class scores, and how many pictures go through the net together."""
+
+    blob: str | None
+    batch: int
+
+
+scoring_options = grouped(
+    "scoring",
+    Scoring,
     click.option("--blob", help="Blob with the class scores [the net's only output]."),
     click.option(
         "--batch",

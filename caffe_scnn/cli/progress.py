@@ -8,8 +8,14 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
-    """Show how much of ``total`` is done; yields a function to report more of it."""
+def progress(total: int | None, what: str) -> Iterator[Callable[..., None]]:
+    """Show how much of ``total`` is done.
+
+    Yields
+    ------
+    callable
+        ``advance(done, total=None)`` reports more of it, and the total where it was not known.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -20,7 +26,7 @@ def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -32,4 +38,8 @@ def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
         disable=not sys.stderr.isatty(),
     ) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, advance=done)
+
+        def advance(done: int, total: int | None = None) -> None:
+            bar.update(task, advance=done, total=total)
+
+        yield advance

@@ -63,6 +63,8 @@ def command(
 
     def action(model: ModelFiles) -> Report:
         net = opening.load(model)
+        if model.caffemodel is None and any(layer.blobs for layer in net):
+            click.echo("warning: no caffemodel: all weights are constant fillers", err=True)
         inputs = source.inputs(net)
         results = Executor(net, threads=threads).run(inputs, blobs=wanted)
         place = models.place(out, model, ".npz") if out else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from caffe_scnn.engine import Executor
 from caffe_scnn.evaluate.arrays import Values
 from caffe_scnn.evaluate.timing import Timing, alternate
@@ -98,10 +100,10 @@ def benchmark(
     ModelError
         A net does not take the inputs.
     """
-    shapes = {name: array.shape for name, array in inputs.items()}
     nets = {"net": net} | ({"against": against} if against else {})
+    shapes = {name: array.shape for name, array in inputs.items()}
     executors = {name: Executor(each, shapes, threads=threads) for name, each in nets.items()}
-    timings = alternate({n: _forward(e, inputs) for n, e in executors.items()}, repeat)
+    timings = race(executors, inputs, repeat)
     layers = tuple(
         LayerTime(
             name="+".join(time.step.layers),
@@ -115,6 +117,30 @@ def benchmark(
         for time in executors["net"].profile(inputs, repeat=repeat)
     )
     return Benchmark(layers, timings["net"], timings.get("against"), executors["net"].threads)
+
+
+def race(
+    executors: Mapping[str, Executor], inputs: Mapping[str, Values], repeat: int = 10
+) -> dict[str, Timing]:
+    """Time whole forward passes of several nets in turns.
+
+    Parameters
+    ----------
+    executors : mapping
+        Name → a net that takes ``inputs``.
+    """
+    return alternate({name: _forward(each, inputs) for name, each in executors.items()}, repeat)
+
+
+def fill_randomly(net: Net, seed: int) -> None:
+    """Give a net without weights dense random ones: a time measured on zeros would say nothing.
+
+    Values are positive (a variance must be) and shrink with the fan-in, so that no blob overflows.
+    """
+    generator = np.random.default_rng(seed)
+    for blob in {id(blob): blob for layer in net for blob in layer.blobs}.values():
+        fan_in = blob[0].size if blob.ndim > 1 else 1
+        blob[...] = generator.uniform(0.5, 1.5, blob.shape) / fan_in
 
 
 def _forward(executor: Executor, inputs: Mapping[str, Values]) -> Callable[[], object]:
