@@ -1,0 +1,316 @@
+"""The engine against its float64 twin and against real Caffe."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from caffe_scnn.engine import Executor, pack, spmm
+from caffe_scnn.errors import KernelError, ModelError
+from caffe_scnn.layers import reference
+from caffe_scnn.layers.shapes import infer_shapes
+from caffe_scnn.load import load
+from caffe_scnn.model.net import Net
+
+GROUPS = ("layers", "nets", "legacy")
+TOLERANCE = 2e-5  # of a blob's largest value; see tests/golden/README.md
+
+
+def net_of(text, seed=0, density=1.0):
+    """A net from the text of its layers, with random weights."""
+    from caffe_scnn.layers import layer_type
+
+    net = Net.parse(text)
+    shapes = infer_shapes(net)
+    rng = np.random.default_rng(seed)
+    for layer in net.layers:
+        for param in layer_type(layer).params(layer, shapes.bottoms[layer]):
+            blob = rng.standard_normal(param.shape).astype(np.float32)
+            if blob.ndim > 1:
+                blob *= rng.random(blob.shape) < density
+            if layer.type == "BatchNorm":
+                blob = np.abs(blob) + np.float32(0.5)
+            layer.blobs.append(blob)
+    return net
+
+
+def given(net, seed=1, batch=None):
+    """Random inputs of the shapes in the prototxt."""
+    rng = np.random.default_rng(seed)
+    executor = Executor(net, threads=1)
+    return {
+        name: rng.standard_normal((batch or shape[0], *shape[1:])).astype(np.float32)
+        for name, shape in executor.shapes.items()
+    }
+
+
+def difference(got, want):
+    """Largest difference over the largest value, with special values at the same places."""
+    assert got.shape == want.shape
+    special = ~np.isfinite(want) | (np.abs(want) > 3e38)
+    assert np.array_equal(got[special], want[special], equal_nan=True)
+    if special.all():
+        return 0.0
+    largest = np.abs(want[~special]).max()
+    error = np.abs(got[~special].astype(np.float64) - want[~special]).max()
+    return error / largest if largest else error
+
+
+def assert_like_reference(net, blobs=None, batch=None, **options):
+    inputs = given(net, batch=batch)
+    shapes = {name: array.shape for name, array in inputs.items()}
+    got = Executor(net, shapes, **options).run(inputs, blobs)
+    want = reference.run(net, inputs, list(got))
+    for name in want:
+        assert difference(got[name], want[name]) <= TOLERANCE, name
+    return got
+
+
+def test_the_comparison_sees_one_wrong_value():
+    want = np.linspace(-1, 1, 100)
+    wrong = want.copy()
+    wrong[40] += 1e-4
+    assert difference(want.copy(), want) == 0
+    assert difference(wrong, want) > TOLERANCE
+    with pytest.raises(AssertionError):
+        difference(np.zeros(3), np.array([0, np.nan, 0]))
+
+
+def golden_cases(folder):
+    return sorted(
+        path.with_suffix("") for group in GROUPS for path in (folder / group).glob("*.npz")
+    )
+
+
+def test_every_golden_case_of_real_caffe(golden_dir):
+    """All our small nets that real Caffe ran: outputs, and every blob in between it noted."""
+    cases = golden_cases(golden_dir)
+    assert len(cases) > 100
+    failed = []
+    for case in cases:
+        try:
+            run_golden(case)
+        except AssertionError as error:
+            failed.append(f"{case.parent.name}/{case.name}: {error}")
+    assert not failed, "\n".join(failed)
+
+
+# What the engine does not do yet, with the reason.
+SECOND_FORWARD = {"lstm", "rnn", "lstm_static"}
+
+
+def run_golden(case):
+    options = {}
+    if case.with_suffix(".json").exists():
+        options = json.loads(case.with_suffix(".json").read_text())
+    weights = case.with_suffix(".caffemodel")
+    partial = case.name == "model_partial"
+    arrays = np.load(case.with_suffix(".npz"))
+    inputs = {key[3:]: arrays[key] for key in arrays.files if key.startswith("in/")}
+    wanted = {key[4:]: arrays[key] for key in arrays.files if key.startswith("out/")}
+    arguments = {k: options[k] for k in ("phase", "level", "stages") if k in options}
+    if partial:
+        with pytest.warns(UserWarning, match="constant fillers"):
+            net = load(case.with_suffix(".prototxt"), weights, allow_missing=True)
+    else:
+        net = load(
+            case.with_suffix(".prototxt"), weights if weights.exists() else None, **arguments
+        )
+    shapes = {name: array.shape for name, array in inputs.items()}
+    executor = Executor(net, shapes, threads=1)
+    assert list(executor.outputs) == [str(name) for name in arrays["outputs"]]
+    got = executor.run(inputs, list(wanted))
+    for name, want in wanted.items():
+        error = difference(got[name], want)
+        assert error <= TOLERANCE, f'blob "{name}" differs by {error:.1e}'
+
+
+@pytest.mark.parametrize("model", ["lenet_mnist", "cifar10_quick", "squeezenet", "mobilenet_v1_075"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_real_models_agree_with_real_caffe(real_golden_dir, data_dir, model, threads):
+    about = json.loads((real_golden_dir / f"{model}.json").read_text())
+    prototxt = data_dir / about["prototxt"]
+    if about.get("prototxt_relative_to", about["relative_to"]) != "shared/data":
+        prototxt = real_golden_dir / about["prototxt"].split("/")[-1]
+    arrays = np.load(real_golden_dir / f"{model}.npz")
+    inputs = {}
+    for key in arrays.files:
+        if key.startswith("u8/"):
+            blob = key[3:]
+            mean = np.reshape(arrays[f"mean/{blob}"], (1, -1, 1, 1)).astype(np.float32)
+            scale = np.float32(arrays[f"scale/{blob}"])
+            inputs[blob] = (arrays[key].astype(np.float32) - mean) * scale
+    net = load(prototxt, data_dir / about["caffemodel"])
+    wanted = {key[4:]: arrays[key] for key in arrays.files if key.startswith("out/")}
+    executor = Executor(net, {k: v.shape for k, v in inputs.items()}, threads=threads)
+    got = executor.run(inputs, list(wanted))
+    for name, want in wanted.items():
+        assert difference(got[name], want) <= TOLERANCE
+        scores, expected = (a.reshape(len(a), -1) for a in (got[name], want))
+        assert np.array_equal(
+            np.argsort(-scores, 1, kind="stable")[:, :5],
+            np.argsort(-expected, 1, kind="stable")[:, :5],
+        )
+    first = {key[6:]: arrays[key] for key in arrays.files if key.startswith("first/")}
+    got = executor.run({name: array[:1] for name, array in inputs.items()}, list(first))
+    for name, want in first.items():
+        assert difference(got[name].reshape(want.shape), want) <= TOLERANCE, name
+
+
+INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { %s } } }\n'
+
+
+def conv(name, bottom, top, param):
+    return (
+        f'layer {{ name: "{name}" type: "Convolution" bottom: "{bottom}" top: "{top}" '
+        f"convolution_param {{ {param} }} }}\n"
+    )
+
+
+@pytest.mark.parametrize("density", [1.0, 0.3, 0.02])
+@pytest.mark.parametrize(
+    "param",
+    [
+        "num_output: 9 kernel_size: 3 pad: 1",
+        "num_output: 8 kernel_size: 3 pad: 2 group: 2",
+        "num_output: 7 kernel_size: 1 pad: 1",
+        "num_output: 5 kernel_size: 5 stride: 2 pad: 2",
+        "num_output: 4 kernel_size: 2 stride: 3",
+        "num_output: 12 kernel_size: 3 group: 6 pad: 1",
+        "num_output: 6 kernel_h: 1 kernel_w: 5 pad_h: 0 pad_w: 2 stride_h: 2 stride_w: 1",
+        "num_output: 6 kernel_size: 3 dilation: 2 pad: 2 stride: 2",
+        "num_output: 3 kernel_size: 11 pad: 5",
+        "num_output: 3 kernel_h: 13 kernel_w: 17",
+    ],
+)
+def test_convolution_of_every_form(param, density):
+    text = INPUT % "dim: 2 dim: 6 dim: 13 dim: 17" + conv("c", "data", "c", param)
+    assert_like_reference(net_of(text, density=density), threads=1)
+
+
+def test_planes_written_for_their_readers():
+    """One blob read with several paddings, by a pooling, and by a concatenation."""
+    text = INPUT % "dim: 2 dim: 3 dim: 9 dim: 10" + conv("a", "data", "a", "num_output: 4 kernel_size: 1")
+    text += conv("p1", "a", "p1", "num_output: 3 kernel_size: 3 pad: 1")
+    text += conv("p2", "a", "p2", "num_output: 5 kernel_size: 5 pad: 2")
+    text += 'layer { name: "cat" type: "Concat" bottom: "p1" bottom: "a" bottom: "p2" top: "cat" }\n'
+    text += 'layer { name: "r" type: "ReLU" bottom: "cat" top: "cat" }\n'
+    text += conv("last", "cat", "last", "num_output: 2 kernel_size: 3 pad: 1")
+    text += (
+        'layer { name: "pool" type: "Pooling" bottom: "cat" top: "pool" '
+        "pooling_param { kernel_size: 3 stride: 2 } }\n"
+    )
+    net = net_of(text)
+    assert_like_reference(net, ["last", "pool", "cat", "p1"])
+    assert_like_reference(net, ["last", "pool"], batch=5)
+
+
+RESIDUAL = (
+    INPUT % "dim: 1 dim: 4 dim: 8 dim: 8"
+    + conv("a", "data", "a", "num_output: 4 kernel_size: 3 pad: 1 bias_term: false")
+    + 'layer { name: "bn" type: "BatchNorm" bottom: "a" top: "a" }\n'
+    + 'layer { name: "sc" type: "Scale" bottom: "a" top: "a" scale_param { bias_term: true } }\n'
+    + 'layer { name: "sum" type: "Eltwise" bottom: "data" bottom: "a" top: "sum" }\n'
+    + 'layer { name: "relu" type: "ReLU" bottom: "sum" top: "sum" }\n'
+    + conv("b", "sum", "b", "num_output: 3 kernel_size: 1")
+)
+
+
+def test_fusion_into_one_convolution():
+    executor = Executor(net_of(RESIDUAL), threads=1)
+    steps = executor.plan().steps
+    assert [step.layers for step in steps] == [("a", "bn", "sc", "sum", "relu"), ("b",)]
+    assert_like_reference(net_of(RESIDUAL))
+
+
+def test_a_wanted_blob_is_not_fused_away():
+    net = net_of(RESIDUAL)
+    got = assert_like_reference(net, ["a", "sum", "b"])
+    assert set(got) == {"a", "sum", "b"}
+
+
+def test_depthwise_chain_skips_bases_that_nobody_reads():
+    text = INPUT % "dim: 1 dim: 4 dim: 9 dim: 9"
+    text += conv("c/Q", "data", "c/Q", "num_output: 12 group: 4 kernel_size: 3 pad: 1 bias_term: false")
+    text += conv("c/S", "c/Q", "c", "num_output: 6 kernel_size: 1")
+    net = net_of(text, density=1.0)
+    s = net.layer("c/S").blobs[0]
+    s[:, [1, 2, 5, 11]] = 0
+    assert_like_reference(net)
+    basis = Executor(net, threads=1).plan().steps[0]
+    assert basis.convolution is not None
+    whole = Executor(net, threads=1).plan(blobs=["c/Q", "c"]).steps[0]
+    assert basis.bytes < whole.bytes  # the streams of four bases are missing
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7, 33])
+@pytest.mark.parametrize("density", [1.0, 0.1])
+def test_fully_connected_for_any_batch(batch, density):
+    text = INPUT % "dim: 1 dim: 3 dim: 4 dim: 5"
+    text += (
+        'layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" '
+        "inner_product_param { num_output: 37 } }\n"
+        'layer { name: "r" type: "ReLU" bottom: "ip" top: "ip" relu_param { negative_slope: 0.1 } }\n'
+        'layer { name: "prob" type: "Softmax" bottom: "ip" top: "prob" }\n'
+    )
+    assert_like_reference(net_of(text, density=density), ["ip", "prob"], batch=batch)
+
+
+def test_threads_do_not_change_a_bit(golden_dir):
+    case = golden_dir / "nets" / "googlenet"
+    net = load(case.with_suffix(".prototxt"), case.with_suffix(".caffemodel"))
+    inputs = given(net, batch=3)
+    runs = [Executor(net, threads=threads).run(inputs) for threads in (1, 2, 3)]
+    for other in runs[1:]:
+        assert all(np.array_equal(runs[0][name], other[name]) for name in runs[0])
+
+
+def test_a_run_leaves_nothing_behind():
+    """The halo of one run must not hold what another run left in the same memory."""
+    net = net_of(RESIDUAL)
+    executor = Executor(net, threads=1)
+    quiet, loud = given(net, seed=1), {"data": np.full((1, 4, 8, 8), 1e30, np.float32)}
+    first = executor.run(quiet)
+    executor.run(loud)
+    assert np.array_equal(executor.run(quiet)["b"], first["b"])
+
+
+def test_what_is_asked_for_must_exist():
+    net = net_of(RESIDUAL)
+    executor = Executor(net, threads=1)
+    with pytest.raises(ModelError, match='"date" is not an input; the net\'s inputs are data'):
+        executor.run({"date": np.zeros((1, 4, 8, 8))})
+    with pytest.raises(ModelError, match='"data" is missing'):
+        executor.run({})
+    with pytest.raises(ModelError, match='no blob "conv9"'):
+        executor.run(given(net), ["conv9"])
+    with pytest.raises(ModelError, match="layer"):
+        executor.run({"data": np.zeros((1, 5, 8, 8))})
+    with pytest.raises(KernelError, match="at least one"):
+        Executor(net, threads=0)
+    with pytest.raises(KernelError, match="neon"):
+        Executor(net, isa="neon")
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 5, 3), (33, 64, 100), (16, 300, 48)])
+@pytest.mark.parametrize("density", [0.0, 0.1, 1.0])
+def test_spmm(shape, density):
+    m, k, n = shape
+    rng = np.random.default_rng(m)
+    a = rng.standard_normal((m, k)).astype(np.float32) * (rng.random((m, k)) < density)
+    x = rng.standard_normal((k, n)).astype(np.float32)
+    packed = pack(a)
+    assert packed.shape == (m, k) and packed.nonzeros == np.count_nonzero(a)
+    bound = (k + 2) * 2.0**-24 * (np.abs(a) @ np.abs(x))
+    for threads in (1, 2):
+        got = spmm(packed, x, threads=threads)
+        assert (np.abs(got - a.astype(np.float64) @ x) <= bound).all()
+
+
+def test_spmm_refuses_what_does_not_fit():
+    with pytest.raises(KernelError, match="2x3 with an array of shape"):
+        spmm(pack(np.ones((2, 3))), np.ones((2, 4)))
+    with pytest.raises(KernelError, match="takes a matrix"):
+        pack(np.ones(3))
