@@ -8,7 +8,7 @@ and dealt out afterwards.
 cimport cython
 from cython.parallel cimport prange, threadid
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 import os
 
@@ -210,7 +210,7 @@ cdef int check(const float[::1] arena, Planes p, int items) except -1:
 
 @cython.final
 cdef class Convolution:
-    """Packed weights, and how their flat run is tiled and stored (see ``engine/pack.py``).
+    """Packed weights, and how their flat run is tiled and stored (see ``engine/packing.py``).
 
     Parameters
     ----------
@@ -446,7 +446,11 @@ def spmv(str isa, const int64_t[::1] start not None, const uint16_t[::1] column 
 
 def pool(str isa, str method, float[::1] arena not None, Planes src not None, Planes dst not None,
          kernel, stride, pad, int items, float[:, ::1] scratch not None, int threads):
-    """Max or average pooling; ``method`` is "max" or "ave", scratch (threads, width of src)."""
+    """Max or average pooling.
+
+    ``method`` is "max" or "ave"; ``scratch`` has a row of 2·(width + kernel width + 16) floats for
+    each thread.
+    """
     cdef scnn_maxpool_fn run = <scnn_maxpool_fn>find(f"{method}pool", isa).run
     cdef scnn_pool geometry
     cdef int64_t task, tasks = <int64_t>items * src.channels
@@ -460,7 +464,7 @@ def pool(str isa, str method, float[::1] arena not None, Planes src not None, Pl
     geometry.pad_h, geometry.pad_w = pad
     geometry.in_pitch, geometry.out_pitch = src.pitch, dst.pitch
     if (src.channels != dst.channels or scratch.shape[0] < threads
-            or scratch.shape[1] < src.width
+            or scratch.shape[1] < 2 * (src.width + geometry.kernel_w + 16)
             or (dst.height - 1) * geometry.stride_h - geometry.pad_h >= src.height
             or (dst.width - 1) * geometry.stride_w - geometry.pad_w >= src.width
             or geometry.pad_h >= geometry.kernel_h or geometry.pad_w >= geometry.kernel_w):
@@ -595,28 +599,6 @@ cdef void phase_plane(scnn_phase_fn run, const scnn_phase *spec, float *data, Pl
     run(spec, data + src.at + item * src.item + c * src.plane + src.lead,
         data + dst.at + item * dst.item + (c * count + p) * dst.plane,
         offsets[2 * p] - pad_h, offsets[2 * p + 1] - pad_w)
-
-
-def copy(float[::1] arena not None, Planes src not None, Planes dst not None, int items,
-         int threads):
-    """Copy the pixels and set the halo of ``dst`` to zero."""
-    cdef int64_t task, tasks = <int64_t>items * src.channels
-    cdef float *data = &arena[0]
-    same_pixels(arena, src, dst, items)
-    for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
-        copy_plane(data, src, dst, task)
-
-
-cdef void copy_plane(float *data, Planes src, Planes dst, int64_t task) noexcept nogil:
-    cdef int64_t item = task // src.channels, c = task % src.channels, y
-    cdef const float *x = data + src.at + item * src.item + c * src.plane + src.lead
-    cdef float *plane = data + dst.at + item * dst.item + c * dst.plane
-    if src.dense() and dst.dense():
-        memcpy(plane + dst.lead, x, src.run() * sizeof(float))
-    else:
-        for y in range(src.height):
-            memcpy(plane + dst.lead + y * dst.pitch, x + y * src.pitch, src.width * sizeof(float))
-    zero_halo(plane, dst)
 
 
 cdef int same_pixels(float[::1] arena, Planes src, Planes dst, int items) except -1:

@@ -1,58 +1,97 @@
 /* Max and average pooling of one plane with Caffe's windows: the window is clipped to the image;
  * an average divides by the window clipped to the padded image (pooling_layer.cpp). First the
- * rows of a window are combined over the whole width, which vectorises for any stride; then the
- * columns of the combined row. */
+ * rows of a window are combined over the whole width, then its columns at every position, both of
+ * which vectorise for any stride; last, every stride-th window is taken. */
 INLINE int ISA(least)(int a, int b) { return a < b ? a : b; }
 INLINE int ISA(most)(int a, int b) { return a > b ? a : b; }
 
-void ISA(f32_maxpool)(const scnn_pool *pool, const float *in, float *out, float *scratch)
+/* The columns of one window that lie inside the image. */
+INLINE void ISA(columns)(const scnn_pool *pool, int x, int *left, int *right)
 {
-    const int width = pool->width;
+    const int begin = x * pool->stride_w - pool->pad_w;
+    *left = ISA(most)(begin, 0);
+    *right = ISA(least)(begin + pool->kernel_w, pool->width);
+}
+
+/* Output columns [*first, *last) whose windows lie wholly inside the image. */
+INLINE void ISA(interior)(const scnn_pool *pool, int *first, int *last)
+{
+    const int room = pool->width - pool->kernel_w + pool->pad_w;
+    *first = ISA(least)((pool->pad_w + pool->stride_w - 1) / pool->stride_w, pool->out_width);
+    *last = room < 0 ? 0 : ISA(least)(room / pool->stride_w + 1, pool->out_width);
+    *last = ISA(most)(*first, *last);
+}
+
+/* Combine rows [first, last) of the plane into `rows`, LANES columns at a time. */
+INLINE void ISA(combine_rows)(const scnn_pool *pool, const float *in, int first, int last,
+                              float *rows, int max)
+{
+    for (int x = 0; x < pool->width; x += LANES) {
+        const int left = pool->width - x;
+        const uint32_t mask = left >= LANES ? ~0u >> (32 - LANES) : (1u << left) - 1;
+        const float *at = in + first * pool->in_pitch + x;
+        vec sum = vec_load_lanes(at, mask);
+        for (int i = first + 1; i < last; i++) {
+            at += pool->in_pitch;
+            sum = max ? vec_max(vec_load_lanes(at, mask), sum)
+                      : vec_add(vec_load_lanes(at, mask), sum);
+        }
+        vec_store(rows + x, sum);
+    }
+}
+
+/* Combine the columns of the window that begins at each position of `rows`. */
+INLINE void ISA(combine_columns)(const scnn_pool *pool, const float *rows, float *windows, int max)
+{
+    for (int x = 0; x + pool->kernel_w <= pool->width; x += LANES) {
+        vec sum = vec_load(rows + x);
+        for (int j = 1; j < pool->kernel_w; j++)
+            sum = max ? vec_max(vec_load(rows + x + j), sum) : vec_add(vec_load(rows + x + j), sum);
+        vec_store(windows + x, sum);
+    }
+}
+
+/* The combined columns of a window that hangs over an edge. */
+INLINE float ISA(edge)(const scnn_pool *pool, const float *rows, int x, int max)
+{
+    int left, right;
+    ISA(columns)(pool, x, &left, &right);
+    float sum = rows[left];
+    for (int j = left + 1; j < right; j++)
+        sum = !max ? sum + rows[j] : rows[j] > sum ? rows[j] : sum;
+    return sum;
+}
+
+INLINE void ISA(pool)(const scnn_pool *pool, const float *in, float *out, float *scratch, int max)
+{
+    float *rows = scratch, *windows = scratch + pool->width + pool->kernel_w + LANES;
+    int begin, end;
+    ISA(interior)(pool, &begin, &end);
     for (int y = 0; y < pool->out_height; y++) {
         const int top = y * pool->stride_h - pool->pad_h;
-        const int first = ISA(most)(top, 0);
+        const int height = ISA(least)(top + pool->kernel_h, pool->height + pool->pad_h) - top;
         const int last = ISA(least)(top + pool->kernel_h, pool->height);
-        const float *row = in + first * pool->in_pitch;
-        for (int x = 0; x < width; x++)
-            scratch[x] = row[x];
-        for (int i = first + 1; i < last; i++) {
-            row = in + i * pool->in_pitch;
-            for (int x = 0; x < width; x++)
-                scratch[x] = row[x] > scratch[x] ? row[x] : scratch[x];
-        }
         float *result = out + y * pool->out_pitch;
-        for (int x = 0; x < pool->out_width; x++) {
+        ISA(combine_rows)(pool, in, ISA(most)(top, 0), last, rows, max);
+        ISA(combine_columns)(pool, rows, windows, max);
+        const float share = max ? 1.0f : 1.0f / (float)(height * pool->kernel_w);
+        for (int x = begin; x < end; x++)
+            result[x] = windows[x * pool->stride_w - pool->pad_w] * share;
+        for (int x = begin ? 0 : end; x < pool->out_width; x = x + 1 == begin ? end : x + 1) {
             const int left = x * pool->stride_w - pool->pad_w;
-            const int right = ISA(least)(left + pool->kernel_w, width);
-            float best = scratch[ISA(most)(left, 0)];
-            for (int j = ISA(most)(left, 0) + 1; j < right; j++)
-                best = scratch[j] > best ? scratch[j] : best;
-            result[x] = best;
+            const int width = ISA(least)(left + pool->kernel_w, pool->width + pool->pad_w) - left;
+            const float sum = ISA(edge)(pool, rows, x, max);
+            result[x] = max ? sum : sum / (float)(height * width);
         }
     }
 }
 
+void ISA(f32_maxpool)(const scnn_pool *pool, const float *in, float *out, float *scratch)
+{
+    ISA(pool)(pool, in, out, scratch, 1);
+}
+
 void ISA(f32_avepool)(const scnn_pool *pool, const float *in, float *out, float *scratch)
 {
-    const int width = pool->width;
-    for (int y = 0; y < pool->out_height; y++) {
-        const int top = y * pool->stride_h - pool->pad_h;
-        const int rows = ISA(least)(top + pool->kernel_h, pool->height + pool->pad_h) - top;
-        const int last = ISA(least)(top + pool->kernel_h, pool->height);
-        for (int x = 0; x < width; x++)
-            scratch[x] = 0.0f;
-        for (int i = ISA(most)(top, 0); i < last; i++)
-            for (int x = 0; x < width; x++)
-                scratch[x] += in[i * pool->in_pitch + x];
-        float *result = out + y * pool->out_pitch;
-        for (int x = 0; x < pool->out_width; x++) {
-            const int left = x * pool->stride_w - pool->pad_w;
-            const int columns = ISA(least)(left + pool->kernel_w, width + pool->pad_w) - left;
-            const int right = ISA(least)(left + pool->kernel_w, width);
-            float sum = 0.0f;
-            for (int j = ISA(most)(left, 0); j < right; j++)
-                sum += scratch[j];
-            result[x] = sum / (float)(rows * columns);
-        }
-    }
+    ISA(pool)(pool, in, out, scratch, 0);
 }

@@ -35,7 +35,11 @@ INLINE void ISA(store_row)(const scnn_matrix *matrix, int64_t row, int vectors, 
     for (int64_t e = matrix->start[b]; e < matrix->start[b + 1]; e++) {         \
         x += ((const DELTA *)matrix->delta)[e];                                 \
         vec xs[16];                                                             \
-        UNROLL for (int v = 0; v < vectors; v++) xs[v] = vec_load(x + v * LANES); \
+        UNROLL for (int v = 0; v < vectors; v++) {                              \
+            xs[v] = vec_load(x + v * LANES);                                    \
+            if (rows > 1)                                                       \
+                vec_hold(xs[v]);                                                \
+        }                                                                       \
         UNROLL for (int r = 0; r < rows; r++) {                                 \
             const vec w = vec_set(matrix->value[e * rows + r]);                 \
             UNROLL for (int v = 0; v < vectors; v++)                            \

@@ -64,7 +64,7 @@ typedef void (*scnn_spmv_fn)(const int64_t *start, const uint16_t *column, const
                              int64_t end);
 
 /* Pooling of one plane; rows of the input lie in_pitch apart, of the output out_pitch.
- * scratch: width floats. */
+ * scratch: 2 · (width + kernel_w + 16) floats. */
 typedef struct {
     int32_t height, width, out_height, out_width;
     int32_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;

@@ -4,6 +4,8 @@
 typedef __m256 vec;
 #define vec_load(p) _mm256_loadu_ps(p)
 #define vec_store(p, a) _mm256_storeu_ps(p, a)
+/* Hold a value in a register: without it a compiler may load it again for every use. */
+#define vec_hold(a) __asm__("" : "+x"(a))
 #define vec_set(x) _mm256_set1_ps(x)
 #define vec_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define vec_add(a, b) _mm256_add_ps(a, b)

@@ -4,6 +4,8 @@
 typedef __m512 vec;
 #define vec_load(p) _mm512_loadu_ps(p)
 #define vec_store(p, a) _mm512_storeu_ps(p, a)
+/* Hold a value in a register: without it a compiler may load it again for every use. */
+#define vec_hold(a) __asm__("" : "+v"(a))
 #define vec_set(x) _mm512_set1_ps(x)
 #define vec_fma(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define vec_add(a, b) _mm512_add_ps(a, b)

@@ -4,6 +4,7 @@
 typedef struct {
     float lane[4];
 } vec;
+#define vec_hold(a) ((void)(a))
 #define VEC_EACH(expression)                    \
     do {                                        \
         vec result;                             \

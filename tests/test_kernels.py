@@ -15,17 +15,20 @@ from itertools import product
 
 import numpy as np
 import pytest
+from caffe_scnn._kernels import Planes
 
 from caffe_scnn import _kernels
-from caffe_scnn._kernels import Planes
-from caffe_scnn.engine.pack import Finish, Run, Taps, convolution, stream
+from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
 from caffe_scnn.engine.tensor import Border, Tensor
 from caffe_scnn.errors import KernelError
 
 CAP = os.environ.get("CAFFE_SCNN_ISA")
 ISAS = [isa for isa in _kernels.isas() if CAP in (None, isa)]
-TILES = [(isa, rows, v, lanes) for _, op, isa, rows, v, lanes in _kernels.kernels()
-         if op == "sconv" and isa in ISAS]  # fmt: skip
+TILES = [
+    (isa, rows, v, lanes)
+    for _, op, isa, rows, v, lanes in _kernels.kernels()
+    if op == "sconv" and isa in ISAS
+]
 CANARY = np.float32(-77.25)
 ULP = 2.0**-24
 
@@ -55,11 +58,21 @@ def run_matrix(isa, rows, vectors, lanes, weights, x, bias, finish=None, threads
     taps = Taps(np.arange(columns)[None] * whole)
     streams = stream(weights, taps, rows, options.get("parts", 1))
     kernel = convolution(
-        isa, lanes, streams, taps, Run(1, width, width, width), finish or Finish(bias),
-        vectors=vectors, base=0, chunk_entries=40, chunks_first=options.get("chunks_first", True),
-    )  # fmt: skip
+        isa,
+        lanes,
+        streams,
+        taps,
+        Run(1, width, width, width),
+        finish or Finish(bias),
+        vectors=vectors,
+        base=0,
+        chunk_entries=40,
+        chunks_first=options.get("chunks_first", True),
+    )
     planes = Planes(5, channels, 1, width, width, 0, width + 3)
-    kernel.run(memory, Planes(0, columns, 1, width, width, 0, whole), target, planes, None, 1, threads)
+    kernel.run(
+        memory, Planes(0, columns, 1, width, width, 0, whole), target, planes, None, 1, threads
+    )
     rows_out = target[5:].reshape(channels, width + 3)
     assert (target[:5] == CANARY).all() and (rows_out[:, width:] == CANARY).all()
     return rows_out[:, :width]
@@ -106,9 +119,16 @@ def test_threads_and_task_order_do_not_change_a_bit(isa):
     one = run_matrix(isa, 1, 4 if lanes > 4 else 2, lanes, weights, x, bias)
     for threads, chunks_first in product((2, 3), (True, False)):
         many = run_matrix(
-            isa, 1, 4 if lanes > 4 else 2, lanes, weights, x, bias, threads=threads,
+            isa,
+            1,
+            4 if lanes > 4 else 2,
+            lanes,
+            weights,
+            x,
+            bias,
+            threads=threads,
             chunks_first=chunks_first,
-        )  # fmt: skip
+        )
         assert np.array_equal(one, many)
 
 
@@ -156,7 +176,9 @@ def test_sparse_and_dense_vector_products(isa, density):
             _kernels.gemv(isa, weights, bias, x, y, threads)
             assert (np.abs(y - want) <= limit).all()
             y[:] = np.nan
-            _kernels.spmv(isa, start, column.astype(np.uint16), weights[row, column], bias, x, y, threads)
+            _kernels.spmv(
+                isa, start, column.astype(np.uint16), weights[row, column], bias, x, y, threads
+            )
             assert (np.abs(y - want) <= limit).all()
 
 
@@ -194,10 +216,13 @@ def halo_of(tensor, arena):
 def test_pooling_windows(isa, method, size, kernel, stride, pad):
     rng = np.random.default_rng(4)
     out = [
-        -(-max(n + 2 * p - k, 0) // s) + 1 for n, k, s, p in zip(size, kernel, stride, pad, strict=True)
+        -(-max(n + 2 * p - k, 0) // s) + 1
+        for n, k, s, p in zip(size, kernel, stride, pad, strict=True)
     ]
-    out = [o - 1 if any(pad) and (o - 1) * s >= n + p else o
-           for o, n, s, p in zip(out, size, stride, pad, strict=True)]  # fmt: skip
+    out = [
+        o - 1 if any(pad) and (o - 1) * s >= n + p else o
+        for o, n, s, p in zip(out, size, stride, pad, strict=True)
+    ]
     if any((o - 1) * s - p >= n for o, s, p, n in zip(out, stride, pad, size, strict=True)):
         pytest.skip("this geometry has an empty window, which the engine leaves to the reference")
     source = place((2, 3, *size), Border(1, 1, True), 16)
@@ -205,8 +230,10 @@ def test_pooling_windows(isa, method, size, kernel, stride, pad):
     arena = np.full(target.at + target.size + 64, CANARY)
     x = rng.standard_normal(source.shape).astype(np.float32)
     source.array(arena)[...] = x
-    scratch = np.empty((2, size[1]), np.float32)
-    _kernels.pool(isa, method, arena, source.planes(), target.planes(), kernel, stride, pad, 2, scratch, 2)
+    scratch = np.empty((2, 2 * (size[1] + kernel[1] + 16)), np.float32)
+    _kernels.pool(
+        isa, method, arena, source.planes(), target.planes(), kernel, stride, pad, 2, scratch, 2
+    )
     want = np.empty(target.shape)
     for y, z in np.ndindex(*out):
         top, left = y * stride[0] - pad[0], z * stride[1] - pad[1]
@@ -220,7 +247,9 @@ def test_pooling_windows(isa, method, size, kernel, stride, pad):
     terms = kernel[0] * kernel[1] + 2
     assert np.abs(target.array(arena) - want).max() <= terms * ULP * np.abs(x).max()
     assert (halo_of(target, arena) == 0).all()
-    assert (arena[: source.at] == CANARY).all() and (arena[target.at + target.size :] == CANARY).all()
+    assert (arena[: source.at] == CANARY).all() and (
+        arena[target.at + target.size :] == CANARY
+    ).all()
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -290,11 +319,21 @@ def test_operands_outside_their_memory_are_refused():
         Planes(0, 1, 2, 5, 4, 0, 10)
     taps = Taps(np.array([[0, 95]]))
     kernel = convolution(
-        "scalar", 4, stream(np.ones((1, 2), np.float32), taps, 1), taps, Run(1, 8, 8, 8), Finish(),
-        vectors=1, base=0, chunk_entries=9, chunks_first=True,
-    )  # fmt: skip
+        "scalar",
+        4,
+        stream(np.ones((1, 2), np.float32), taps, 1),
+        taps,
+        Run(1, 8, 8, 8),
+        Finish(),
+        vectors=1,
+        base=0,
+        chunk_entries=9,
+        chunks_first=True,
+    )
     with pytest.raises(KernelError, match="reaches outside"):
-        kernel.run(arena, Planes(0, 1, 1, 8, 8, 0, 8), arena, Planes(8, 1, 1, 8, 8, 0, 8), None, 1, 1)
+        kernel.run(
+            arena, Planes(0, 1, 1, 8, 8, 0, 8), arena, Planes(8, 1, 1, 8, 8, 0, 8), None, 1, 1
+        )
 
 
 def test_unknown_isa_is_refused(monkeypatch):

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from caffe_scnn.engine.executor import Executor, StepTime
-from caffe_scnn.engine.spmm import PackedMatrix, pack, spmm
+from caffe_scnn.engine.matrix import PackedMatrix, pack, spmm
 
 __all__ = ["Executor", "PackedMatrix", "StepTime", "pack", "spmm"]

@@ -1,10 +1,9 @@
 """Which tile a convolution runs on: a cost model of the packed stream.
 
 A tile of ``rows`` channels × ``vectors`` vectors costs, for each stored entry, ``vectors`` loads of
-pixels, ``rows`` broadcasts of weights and ``rows · vectors`` multiply-adds; whichever port is
-busiest decides, but never less than the latency of one multiply-add shared by its accumulators.
-Storing costs a fixed sum per vector. The constants are cycles, measured with
-``benchmarks/kernels.py`` on processors of each tier; only their ratios matter.
+pixels, ``rows`` broadcasts of weights and ``rows · vectors`` multiply-adds; whichever is busiest
+decides, but never less than the latency of one multiply-add. Pixels that a tile reads again and
+again come from the first-level cache if they fit it. Storing costs a fixed sum per vector.
 """
 
 from __future__ import annotations
@@ -16,20 +15,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_scnn import _kernels
-from caffe_scnn.engine.pack import block_channels
+from caffe_scnn.engine.packing import block_channels
 
-BROADCAST = 0.5
-MULTIPLY_ADD = 0.5
-LATENCY = 4.0  # of a dependent multiply-add
-ENTRY = 0.5  # stream bookkeeping
-BLOCK = 20.0  # a mispredicted end of the stream, for each block and part
-STORE = 4.0  # bias, clamp and store of one vector
-PARTIAL = 3.0  # one vector of sums stored and loaded between two parts
-# A load of pixels, by the size of what the tile reads again and again: it stays in the first-level
-# cache, it nearly does, or it comes from the second level each time.
-LOADS = ((32 * 1024, 0.5), (64 * 1024, 1.2), (1 << 62, 1.75))
-CROSSING = 0.4  # extra for a load that is not aligned, from the first level
+NEAR_BYTES = 40 * 1024  # pixels of a tile that the first-level cache keeps
+MIDDLE_BYTES = 80 * 1024  # that it half keeps
 PARTS = (1, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Cycles of each thing a tile does.
+
+    Fitted to the times of all tiles on the layers of ``benchmarks/tiles.py`` (two cores of an AMD
+    EPYC 9005, AVX-512 at full width): what the model chooses takes 1.04 times as long as the best
+    tile on average, 1.17 times at worst. Only the ratios matter.
+    """
+
+    broadcast: float
+    multiply_add: float
+    latency: float  # of a dependent multiply-add
+    entry: float  # stream bookkeeping
+    block: float  # the end of a stream, for each block and part
+    store: float  # bias, clamp and store of one vector
+    partial: float  # one vector of sums stored and loaded between two parts
+    near: float  # a load of pixels, by where they come from
+    middle: float
+    far: float
+    crossing: float  # extra for a near load that is not aligned
+
+
+COSTS = {
+    "avx512": Costs(0.68, 0.47, 2.5, 0.5, 16, 2.7, 3.2, 0.43, 0.95, 1.36, 0.44),
+    "avx2": Costs(0.49, 0.57, 2.8, 0.55, 2, 5.4, 1.2, 0.72, 0.95, 0.95, 0.02),
+    "scalar": Costs(1, 2, 4, 1, 10, 8, 4, 1, 1, 1, 0),
+}
 
 
 @dataclass(frozen=True)
@@ -82,19 +101,28 @@ def count_entries(weights: NDArray[np.float32], groups: int, rows: int) -> tuple
 
 
 def tile_cost(
-    entries: int, blocks: int, rows: int, vectors: int, parts: int, shape: Shape, lanes: int
+    costs: Costs,
+    entries: int,
+    blocks: int,
+    rows: int,
+    vectors: int,
+    parts: int,
+    shape: Shape,
+    lanes: int,
 ) -> float:
     """Predict the cycles of a whole layer (one item) on one tile size."""
     total = 0.0
-    run_vectors = -(-shape.run // lanes)
-    for size in _tile_sizes(run_vectors, vectors):
-        working_set = 4 * shape.channels // parts * (size * lanes + shape.span)
-        load = next(cost for limit, cost in LOADS if working_set <= limit)
-        if shape.span and load == LOADS[0][1]:
-            load += CROSSING
-        busiest = max(rows * size * MULTIPLY_ADD, size * load + rows * BROADCAST, LATENCY)
-        total += entries * (busiest + ENTRY) + blocks * parts * BLOCK
-        total += blocks * rows * size * (STORE + (parts - 1) * PARTIAL)
+    for size in _tile_sizes(-(-shape.run // lanes), vectors):
+        pixels = 4 * shape.channels // parts * (size * lanes + shape.span)
+        if pixels <= NEAR_BYTES:
+            load = costs.near + (costs.crossing if shape.span else 0.0)
+        else:
+            load = costs.middle if pixels <= MIDDLE_BYTES else costs.far
+        busiest = max(
+            rows * size * costs.multiply_add, size * load + rows * costs.broadcast, costs.latency
+        )
+        total += entries * (busiest + costs.entry) + blocks * parts * costs.block
+        total += blocks * rows * size * (costs.store + (parts - 1) * costs.partial)
     return total
 
 
@@ -125,7 +153,7 @@ def choose_tile(isa: str, weights: NDArray[np.float32], groups: int, shape: Shap
         for vectors, parts in product(_even_sizes(-(-shape.run // lanes), sizes[rows]), PARTS):
             if parts > 1 and parts * 8 > shape.channels:
                 continue
-            cycles = tile_cost(entries, blocks, rows, vectors, parts, shape, lanes)
+            cycles = tile_cost(COSTS[isa], entries, blocks, rows, vectors, parts, shape, lanes)
             if rows not in best or cycles < best[rows].cycles:
                 best[rows] = Tile(rows, vectors, parts, cycles, entries, lanes, "")
     chosen = min(best.values(), key=lambda tile: tile.cycles)
@@ -140,7 +168,9 @@ def _reason(chosen: Tile, best: dict[int, Tile], weights: NDArray[np.float32]) -
     if not others:
         return f"density {density:.3f}: {kind}"
     rival = min(others, key=lambda tile: tile.cycles)
-    return f"density {density:.3f}: {kind} cost {chosen.cycles / rival.cycles:.2f} of {rival.kernel}"
+    return (
+        f"density {density:.3f}: {kind} cost {chosen.cycles / rival.cycles:.2f} of {rival.kernel}"
+    )
 
 
 def _even_sizes(run_vectors: int, sizes: list[int]) -> list[int]:

@@ -128,7 +128,11 @@ def _add(program: Program, layer: Layer, reads: list[Value], tops: list[Shape]) 
     if not renames:
         program.nodes.append(
             Node(
-                [layer], spec, reads, writes,
-                macs=kind.macs(layer, bottoms), nonzero_macs=kind.nonzero_macs(layer, bottoms),
-            )  # fmt: skip
+                [layer],
+                spec,
+                reads,
+                writes,
+                macs=kind.macs(layer, bottoms),
+                nonzero_macs=kind.nonzero_macs(layer, bottoms),
+            )
         )

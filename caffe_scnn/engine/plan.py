@@ -66,7 +66,9 @@ def build_plan(program: Program, isa: str, threads: int) -> Plan:
     size = memory.place()
     steps = []
     for node in program.nodes:
-        context = Context(isa, threads, memory.tensors, memory.scratch[node], _unread(program, node))
+        context = Context(
+            isa, threads, memory.tensors, memory.scratch[node], _unread(program, node)
+        )
         steps.append(op_type(node)(node, context))
     return Plan(
         steps,
@@ -78,7 +80,7 @@ def build_plan(program: Program, isa: str, threads: int) -> Plan:
 
 
 def _whole_image_as_inner_product(program: Program) -> None:
-    """A convolution whose kernel is as large as its input is a fully connected layer."""
+    """Make a convolution whose kernel is as large as its input a fully connected layer."""
     for node in program.nodes:
         spec = node.spec
         if (

@@ -106,9 +106,15 @@ class Tensor:
     def planes(self) -> Planes:
         """Return the geometry for the kernels."""
         return Planes(
-            self.at, self.channels, self.height, self.width, self.pitch, self.lead, self.plane,
+            self.at,
+            self.channels,
+            self.height,
+            self.width,
+            self.pitch,
+            self.lead,
+            self.plane,
             self.item,
-        )  # fmt: skip
+        )
 
     def run(self) -> Planes:
         """Return the geometry of a contiguous tensor as one plane of one row."""

@@ -40,7 +40,7 @@ class Coupling(Enum):
 
 @dataclass(frozen=True)
 class Param:
-    """One learnt blob of a layer: its shape, and the constant it holds when no weights are given."""
+    """A learnt blob of a layer: its shape, and the constant it holds when no weights are given."""
 
     shape: Shape
     fill: float = 0.0
@@ -197,10 +197,10 @@ class LayerType(ABC):
 
     @abstractmethod
     def reference(self, layer: Layer, bottoms: Sequence[Array]) -> list[Array]:
-        """The tops in float64, written for reading."""
+        """Compute the tops in float64, written for reading."""
 
     def params(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Param]:
-        """The learnt blobs, in Caffe's order."""
+        """List the learnt blobs, in Caffe's order."""
         return []
 
     def macs(self, layer: Layer, bottoms: Sequence[Shape]) -> int:
@@ -215,7 +215,7 @@ class LayerType(ABC):
         return self.macs(layer, bottoms) // total * int(np.count_nonzero(layer.blobs[0]))
 
     def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
-        """What the engine is to compute; the slow reference unless the type says better."""
+        """Say what the engine is to compute; the slow reference unless the type says better."""
         return ReferenceSpec()
 
     def coupling(self, layer: Layer) -> Coupling:
@@ -245,5 +245,5 @@ def constant_fill(filler: pb.FillerParameter) -> float:
 
 
 def count(shape: Shape) -> int:
-    """Number of values in a blob of this shape (1 for no axes)."""
+    """Count the values of a blob of this shape (1 for no axes)."""
     return math.prod(shape)

@@ -65,7 +65,7 @@ class BatchNorm(LayerType):
         return [(x - mean.reshape(shape)) / deviation.reshape(shape)]
 
     def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
-        """Stored statistics are a scale and a shift."""
+        """Give stored statistics as a scale and a shift."""
         if not self._stored(layer):
             return ReferenceSpec()
         mean, deviation = self.statistics(layer)

@@ -189,9 +189,7 @@ class _Slots:
     def fill(self) -> None:
         """Give every layer its arrays; constants where nothing was loaded."""
         for layer, slots, params in zip(self.net.layers, self.slots, self.params, strict=True):
-            layer.blobs = [
-                _array(slot, param) for slot, param in zip(slots, params, strict=True)
-            ]
+            layer.blobs = [_array(slot, param) for slot, param in zip(slots, params, strict=True)]
 
 
 def _array(slot: _Slot, param: Param) -> Blob:

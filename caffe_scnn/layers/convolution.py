@@ -111,13 +111,16 @@ class Convolution(LayerType):
         )
 
     def coupling(self, layer: Layer) -> Coupling:
-        """New channels."""
+        """Make new channels."""
         return Coupling.PRODUCES
 
     def examples(self) -> list[Example]:
-        """Groups, rectangles, dilation, one and three axes."""
+        """Show groups, rectangles, dilation, one and three axes."""
         return [
-            Example("convolution_param { num_output: 6 kernel_size: 3 pad: 1 group: 2 }", ((2, 4, 7, 6),)),
+            Example(
+                "convolution_param { num_output: 6 kernel_size: 3 pad: 1 group: 2 }",
+                ((2, 4, 7, 6),),
+            ),
             Example(
                 "convolution_param { num_output: 3 kernel_h: 1 kernel_w: 3 stride_h: 2 stride_w: 1 "
                 "dilation: 2 bias_term: false }",

@@ -68,7 +68,9 @@ def convolution_window(layer: Layer, axes: int) -> Window:
     if min(window.kernel, default=1) < 1:
         raise refuse(layer, f"kernel size {window.kernel} must be positive")
     if min((*window.stride, *window.dilation), default=1) < 1:
-        raise refuse(layer, f"stride {window.stride} and dilation {window.dilation} must be positive")
+        raise refuse(
+            layer, f"stride {window.stride} and dilation {window.dilation} must be positive"
+        )
     return window
 
 
@@ -82,7 +84,7 @@ def _values(
 ) -> tuple[int, ...]:
     listed = list(getattr(param, name))
     pair = [f"{prefix}_h", f"{prefix}_w"] if prefix else []
-    if any(param.HasField(part) for part in pair):  # type: ignore[arg-type]
+    if any(param.HasField(part) for part in pair):
         if listed:
             raise refuse(layer, f"give either {name} or {pair[0]} and {pair[1]}, not both")
         if axes != 2:

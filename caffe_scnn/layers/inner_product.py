@@ -66,19 +66,23 @@ class InnerProduct(LayerType):
         return InnerProductSpec(self._weights(layer), bias, self._rows(layer, bottoms[0]))
 
     def coupling(self, layer: Layer) -> Coupling:
-        """New channels."""
+        """Make new channels."""
         return Coupling.PRODUCES
 
     def examples(self) -> list[Example]:
         """From axis 1, from the last axis, transposed."""
         return [
             Example("inner_product_param { num_output: 5 }", ((3, 2, 3, 4),)),
-            Example("inner_product_param { num_output: 5 axis: -1 bias_term: false }", ((3, 2, 4),)),
+            Example(
+                "inner_product_param { num_output: 5 axis: -1 bias_term: false }", ((3, 2, 4),)
+            ),
             Example("inner_product_param { num_output: 5 transpose: true }", ((1, 7),)),
         ]
 
     def _rows(self, layer: Layer, shape: Shape) -> int:
-        return count(shape[: canonical_axis(layer, layer.proto.inner_product_param.axis, len(shape))])
+        return count(
+            shape[: canonical_axis(layer, layer.proto.inner_product_param.axis, len(shape))]
+        )
 
     def _weights(self, layer: Layer) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         transposed = layer.proto.inner_product_param.transpose

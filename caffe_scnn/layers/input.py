@@ -30,5 +30,5 @@ class Input(LayerType):
         raise refuse(layer, "its values must be given")
 
     def coupling(self, layer: Layer) -> Coupling:
-        """New channels."""
+        """Make new channels."""
         return Coupling.PRODUCES

@@ -155,6 +155,6 @@ class Pooling(LayerType):
 
 def _pair(param: pb.PoolingParameter, name: str) -> tuple[int, int]:
     """Read ``name`` or ``name_h`` and ``name_w``."""
-    if param.HasField(f"{name}_h") or param.HasField(f"{name}_w"):  # type: ignore[arg-type]
+    if param.HasField(f"{name}_h") or param.HasField(f"{name}_w"):
         return int(getattr(param, f"{name}_h")), int(getattr(param, f"{name}_w"))
     return (int(getattr(param, name)),) * 2

@@ -42,7 +42,9 @@ class Reshape(LayerType):
                     raise refuse(layer, f"dim {i} is 0, but shape {shape} has no axis {start + i}")
                 wanted[i] = shape[start + i]
         if -1 in wanted:
-            known = count(tuple(dim for dim in (*shape[:start], *wanted, *shape[end:]) if dim != -1))
+            known = count(
+                tuple(dim for dim in (*shape[:start], *wanted, *shape[end:]) if dim != -1)
+            )
             if known <= 0 or count(shape) % known:
                 raise refuse(layer, f"{count(shape)} values cannot be cut into {wanted}")
             wanted[wanted.index(-1)] = count(shape) // known
@@ -60,7 +62,7 @@ class Reshape(LayerType):
         return ViewSpec()
 
     def examples(self) -> list[Example]:
-        """Copied, inferred and inserted extents."""
+        """Show copied, inferred and inserted extents."""
         return [
             Example("reshape_param { shape { dim: 0 dim: -1 } }", ((2, 3, 4, 5),)),
             Example("reshape_param { shape { dim: 1 } axis: 1 num_axes: 0 }", ((2, 3, 4),)),

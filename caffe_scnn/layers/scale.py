@@ -65,7 +65,9 @@ class Scale(LayerType):
         shape = self._factor(layer, bottoms)
         fill = constant_fill(param.filler) if param.HasField("filler") else 1.0
         blobs = [Param(shape, fill)] if len(bottoms) == 1 else []
-        return [*blobs, Param(shape, constant_fill(param.bias_filler))] if param.bias_term else blobs
+        return (
+            [*blobs, Param(shape, constant_fill(param.bias_filler))] if param.bias_term else blobs
+        )
 
     def reference(self, layer: Layer, bottoms: Sequence[Array]) -> list[Array]:
         """Broadcast from the axis on."""

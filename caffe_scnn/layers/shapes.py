@@ -60,8 +60,10 @@ def infer_shapes(net: Net, inputs: Mapping[str, Shape] | None = None) -> Shapes:
             tops = [given.pop(top) for top in layer.tops]
         else:
             tops = kind.infer(layer, bottoms)
-            tops = [given.pop(name, s) if not bottoms else s
-                    for name, s in zip(layer.tops, tops, strict=True)]  # fmt: skip
+            tops = [
+                given.pop(name, s) if not bottoms else s
+                for name, s in zip(layer.tops, tops, strict=True)
+            ]
         for top, shape in zip(layer.tops, tops, strict=True):
             _check_extent(layer, top, shape)
         shared.check(layer, kind.params(layer, bottoms))
@@ -93,9 +95,10 @@ def _check_in_place(layer: Layer, kind: LayerType) -> None:
 def _check_extent(layer: Layer, top: str, shape: Shape) -> None:
     if any(n < 1 for n in shape):
         raise refuse(
-            layer, f'top "{top}" would have shape {shape}; every extent must be positive '
-            "(is a kernel larger than its padded input?)"
-        )  # fmt: skip
+            layer,
+            f'top "{top}" would have shape {shape}; every extent must be positive '
+            "(is a kernel larger than its padded input?)",
+        )
     if count(shape) > LARGEST_BLOB:
         raise refuse(layer, f'top "{top}" of shape {shape} has more than {LARGEST_BLOB} values')
 
@@ -133,6 +136,7 @@ class _SharedParams:
                 both = spec.HasField(field_name) and owner_spec.HasField(field_name)
                 if both and getattr(spec, field_name) != getattr(owner_spec, field_name):
                     raise refuse(
-                        layer, f'shares "{spec.name}" with layer "{owner.name}", but with another '
-                        f"{field_name}"
-                    )  # fmt: skip
+                        layer,
+                        f'shares "{spec.name}" with layer "{owner.name}", but with another '
+                        f"{field_name}",
+                    )

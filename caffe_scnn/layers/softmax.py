@@ -39,12 +39,10 @@ class Softmax(LayerType):
 
     def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
         """Return the axis."""
-        return SoftmaxSpec(
-            canonical_axis(layer, layer.proto.softmax_param.axis, len(bottoms[0]))
-        )
+        return SoftmaxSpec(canonical_axis(layer, layer.proto.softmax_param.axis, len(bottoms[0])))
 
     def coupling(self, layer: Layer) -> Coupling:
-        """A class removed changes all others."""
+        """Block: a class removed changes all others."""
         return Coupling.BLOCKS
 
     def examples(self) -> list[Example]:

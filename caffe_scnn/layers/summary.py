@@ -77,15 +77,26 @@ def summarize(net: Net, inputs: Mapping[str, Shape] | None = None) -> NetSummary
         distinct.update({id(blob): size for blob, size in zip(layer.blobs, sizes, strict=True)})
         rows.append(
             LayerSummary(
-                layer.name, layer.type, tuple(layer.bottoms), tuple(layer.tops),
-                tops[0] if tops else (), kind.macs(layer, bottoms),
-                kind.nonzero_macs(layer, bottoms), sum(size for size, _ in sizes),
+                layer.name,
+                layer.type,
+                tuple(layer.bottoms),
+                tuple(layer.tops),
+                tops[0] if tops else (),
+                kind.macs(layer, bottoms),
+                kind.nonzero_macs(layer, bottoms),
+                sum(size for size, _ in sizes),
                 sum(nonzeros for _, nonzeros in sizes),
-            )  # fmt: skip
+            )
         )
     total = LayerSummary(
-        "total", "", (), (), (), sum(row.macs for row in rows),
-        sum(row.nonzero_macs for row in rows), sum(size for size, _ in distinct.values()),
+        "total",
+        "",
+        (),
+        (),
+        (),
+        sum(row.macs for row in rows),
+        sum(row.nonzero_macs for row in rows),
+        sum(size for size, _ in distinct.values()),
         sum(nonzeros for _, nonzeros in distinct.values()),
-    )  # fmt: skip
+    )
     return NetSummary(rows, total)

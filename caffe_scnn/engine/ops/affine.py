@@ -10,7 +10,7 @@ from caffe_scnn import _kernels
 from caffe_scnn.engine.nodes import Node
 from caffe_scnn.engine.ops.base import Context, Op
 from caffe_scnn.engine.ops.finish import finish_of
-from caffe_scnn.engine.pack import Finish
+from caffe_scnn.engine.packing import Finish
 from caffe_scnn.engine.tensor import Float32
 from caffe_scnn.engine.threads import threads_for
 from caffe_scnn.layers.base import AffineSpec
@@ -29,11 +29,11 @@ class AffineOp(Op):
     def _prepare(self, context: Context, scale: Float32, shift: Float32, finish: Finish) -> None:
         """Bring every parameter to one value a channel."""
         channels = self.writes[0].channels
-        slope = np.float32(1) if finish.slope is None else finish.slope
-        self.parameters = [
+        slope = 1.0 if finish.slope is None else finish.slope
+        self.scale, self.shift, self.slope = (
             np.ascontiguousarray(np.broadcast_to(values, channels), np.float32)
             for values in (scale, shift, slope)
-        ]
+        )
         self.low, self.high = finish.low, finish.high
         self.isa, self.kernel = context.isa, f"f32_affine__{context.isa}"
         self.threads = threads_for(int(np.prod(self.writes[0].shape)), context.threads)
@@ -42,6 +42,15 @@ class AffineOp(Op):
         """Compute every plane."""
         source, target = self.reads[0], self.writes[0]
         _kernels.affine(
-            self.isa, arena, source.planes(), target.planes(), *self.parameters, self.low,
-            self.high, source.items, self.threads,
-        )  # fmt: skip
+            self.isa,
+            arena,
+            source.planes(),
+            target.planes(),
+            self.scale,
+            self.shift,
+            self.slope,
+            self.low,
+            self.high,
+            source.items,
+            self.threads,
+        )

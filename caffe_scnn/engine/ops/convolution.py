@@ -14,7 +14,7 @@ from caffe_scnn.engine.choose import Shape, choose_tile
 from caffe_scnn.engine.nodes import Node, Value
 from caffe_scnn.engine.ops.base import Context, Op
 from caffe_scnn.engine.ops.finish import finish_of
-from caffe_scnn.engine.pack import Run, Taps, convolution, stream
+from caffe_scnn.engine.packing import Run, Taps, convolution, stream
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.threads import threads_for
 from caffe_scnn.layers.base import ConvolutionSpec
@@ -51,10 +51,17 @@ class ConvolutionOp(Op):
         streams = stream(weights, taps, tile.rows, tile.parts, context.unread)
         sparse = tile.rows == 1
         self.convolution = convolution(
-            context.isa, tile.lanes, streams, taps, run, finish_of(spec.bias, node.finish),
-            vectors=tile.vectors, base=base, chunks_first=not sparse,
+            context.isa,
+            tile.lanes,
+            streams,
+            taps,
+            run,
+            finish_of(spec.bias, node.finish),
+            vectors=tile.vectors,
+            base=base,
+            chunks_first=not sparse,
             chunk_entries=max(1, tile.entries // SPARSE_CHUNKS) if sparse else DENSE_CHUNK,
-        )  # fmt: skip
+        )
         self.kernel = f"f32_{tile.kernel}__{context.isa}"
         self.why = tile.why
         self.bytes += streams.nbytes
@@ -82,10 +89,13 @@ class ConvolutionOp(Op):
         extent = [
             out + (size - 1) * dilation // stride
             for out, size, dilation, stride in zip(
-                node.writes[0].shape[2:], spec.weights.shape[2:], spec.dilation, spec.stride,
+                node.writes[0].shape[2:],
+                spec.weights.shape[2:],
+                spec.dilation,
+                spec.stride,
                 strict=True,
             )
-        ]  # fmt: skip
+        ]
         shape = (items, channels * len(offsets), *extent)
         return [Tensor(shape, Border(aligned=True))]
 
@@ -95,9 +105,14 @@ class ConvolutionOp(Op):
             self.phases.run(arena, self.threads)
         planes = self.phases.planes if self.phases else self.source
         self.convolution.run(
-            arena, planes.planes(), arena, self.target.planes(),
-            self.residual.planes() if self.residual else None, planes.items, self.threads,
-        )  # fmt: skip
+            arena,
+            planes.planes(),
+            arena,
+            self.target.planes(),
+            self.residual.planes() if self.residual else None,
+            planes.items,
+            self.threads,
+        )
 
 
 class _Phases:
@@ -111,9 +126,16 @@ class _Phases:
     def run(self, arena: Float32, threads: int) -> None:
         """Fill the planes."""
         _kernels.phases(
-            self.isa, arena, self.source.planes(), self.planes.planes(), self.offsets, self.stride,
-            self.pad, self.source.items, threads,
-        )  # fmt: skip
+            self.isa,
+            arena,
+            self.source.planes(),
+            self.planes.planes(),
+            self.offsets,
+            self.stride,
+            self.pad,
+            self.source.items,
+            threads,
+        )
 
 
 def _phase_offsets(spec: ConvolutionSpec) -> NDArray[np.int32]:

@@ -40,7 +40,17 @@ class EltwiseOp(Op):
         for index in range(1, len(self.reads)):
             low, high = (self.low, self.high) if index == last else (-np.inf, np.inf)
             _kernels.binary(
-                self.isa, self.operation, arena, left, self.reads[index].planes(), target, scale,
-                self.coefficients[index], low, high, self.reads[0].items, self.threads,
-            )  # fmt: skip
+                self.isa,
+                self.operation,
+                arena,
+                left,
+                self.reads[index].planes(),
+                target,
+                scale,
+                self.coefficients[index],
+                low,
+                high,
+                self.reads[0].items,
+                self.threads,
+            )
             left, scale = target, 1.0

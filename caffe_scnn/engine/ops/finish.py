@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffe_scnn.engine.pack import Finish
+from caffe_scnn.engine.packing import Finish
 from caffe_scnn.engine.tensor import Float32
 from caffe_scnn.layers.base import ActivationSpec
 
@@ -22,7 +22,7 @@ def finish_of(bias: Float32 | None, activation: ActivationSpec | None) -> Finish
     slope = activation.args[0]
     if slope == 0:
         return Finish(bias, None, 0.0)
-    return Finish(bias, np.float32(slope))
+    return Finish(bias, slope)
 
 
 def apply_finish(values: Float32, finish: Finish) -> None:

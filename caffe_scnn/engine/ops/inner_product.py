@@ -12,7 +12,7 @@ from caffe_scnn.engine.choose import Shape, choose_tile
 from caffe_scnn.engine.nodes import Node, Value
 from caffe_scnn.engine.ops.base import Context, Op, clear
 from caffe_scnn.engine.ops.finish import apply_finish, finish_of
-from caffe_scnn.engine.pack import Finish, Run, Taps, convolution, stream
+from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.threads import threads_for
 from caffe_scnn.layers.base import InnerProductSpec
@@ -97,9 +97,7 @@ class _SparseVector:
         self.nbytes = self.column.nbytes + self.value.nbytes
 
     def run(self, arena: Float32, x: Float32, y: Float32, threads: int) -> None:
-        _kernels.spmv(
-            self.isa, self.start, self.column, self.value, self.bias, x[0], y[0], threads
-        )
+        _kernels.spmv(self.isa, self.start, self.column, self.value, self.bias, x[0], y[0], threads)
 
 
 class _Batch:
@@ -111,9 +109,17 @@ class _Batch:
         tile = choose_tile(context.isa, spec.weights, 1, Shape(rows, self.inputs.channels, 0))
         streams = stream(spec.weights, taps, tile.rows, tile.parts)
         self.convolution = convolution(
-            context.isa, tile.lanes, streams, taps, Run(1, rows, rows, rows), finish,
-            vectors=tile.vectors, base=0, chunks_first=True, chunk_entries=2048,
-        )  # fmt: skip
+            context.isa,
+            tile.lanes,
+            streams,
+            taps,
+            Run(1, rows, rows, rows),
+            finish,
+            vectors=tile.vectors,
+            base=0,
+            chunks_first=True,
+            chunk_entries=2048,
+        )
         self.kernel, self.why = f"f32_{tile.kernel}__{context.isa}", tile.why
         self.nbytes = streams.nbytes
 

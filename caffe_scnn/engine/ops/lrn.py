@@ -31,6 +31,14 @@ class LRNOp(Op):
         """Normalise."""
         spec = self.spec
         _kernels.lrn(
-            self.isa, arena, self.reads[0].planes(), self.writes[0].planes(), spec.local_size,
-            spec.alpha, spec.beta, spec.k, self.reads[0].items, self.threads,
-        )  # fmt: skip
+            self.isa,
+            arena,
+            self.reads[0].planes(),
+            self.writes[0].planes(),
+            spec.local_size,
+            spec.alpha,
+            spec.beta,
+            spec.k,
+            self.reads[0].items,
+            self.threads,
+        )

@@ -26,12 +26,22 @@ class PoolingOp(Op):
         self.kernel = f"f32_{node.spec.method}pool__{context.isa}"
         work = int(np.prod(self.writes[0].shape)) * int(np.prod(node.spec.kernel))
         self.threads = threads_for(work, context.threads)
-        self.row = np.empty((self.threads, self.reads[0].width), np.float32)
+        row = 2 * (self.reads[0].width + node.spec.kernel[1] + 16)
+        self.rows = np.empty((self.threads, row), np.float32)
 
     def run(self, arena: Float32) -> None:
         """Pool every plane."""
         spec = self.spec
         _kernels.pool(
-            self.isa, spec.method, arena, self.reads[0].planes(), self.writes[0].planes(),
-            spec.kernel, spec.stride, spec.pad, self.reads[0].items, self.row, self.threads,
-        )  # fmt: skip
+            self.isa,
+            spec.method,
+            arena,
+            self.reads[0].planes(),
+            self.writes[0].planes(),
+            spec.kernel,
+            spec.stride,
+            spec.pad,
+            self.reads[0].items,
+            self.rows,
+            self.threads,
+        )

@@ -11,7 +11,7 @@ from caffe_scnn import _kernels
 from caffe_scnn._kernels import Convolution, Planes
 from caffe_scnn.engine.choose import Shape, choose_tile
 from caffe_scnn.engine.ops.convolution import SPARSE_CHUNKS
-from caffe_scnn.engine.pack import Finish, Run, Taps, convolution, stream
+from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
 from caffe_scnn.engine.tensor import ALIGNMENT
 from caffe_scnn.engine.threads import resolve_threads, threads_for
 from caffe_scnn.errors import KernelError
@@ -49,10 +49,17 @@ class PackedMatrix:
             streams = stream(self.matrix, taps, tile.rows, tile.parts)
             sparse = tile.rows == 1
             self._kernels[columns] = convolution(
-                self.isa, tile.lanes, streams, taps, Run(1, columns, columns, columns), Finish(),
-                vectors=tile.vectors, base=0, chunks_first=not sparse,
+                self.isa,
+                tile.lanes,
+                streams,
+                taps,
+                Run(1, columns, columns, columns),
+                Finish(),
+                vectors=tile.vectors,
+                base=0,
+                chunks_first=not sparse,
                 chunk_entries=max(1, tile.entries // SPARSE_CHUNKS) if sparse else 2048,
-            )  # fmt: skip
+            )
         return self._kernels[columns]
 
 
@@ -114,7 +121,12 @@ def spmm(packed: PackedMatrix, dense: ArrayLike, *, threads: int | None = None) 
     x = np.ascontiguousarray(x)
     result = np.empty((m, n), np.float32)
     packed.kernel(n).run(
-        x.ravel(), Planes(0, k, 1, n, n, 0, plane), result.ravel(), Planes(0, m, 1, n, n, 0, n),
-        None, 1, threads_for(packed.nonzeros * n, resolve_threads(threads)),
-    )  # fmt: skip
+        x.ravel(),
+        Planes(0, k, 1, n, n, 0, plane),
+        result.ravel(),
+        Planes(0, m, 1, n, n, 0, n),
+        None,
+        1,
+        threads_for(packed.nonzeros * n, resolve_threads(threads)),
+    )
     return result

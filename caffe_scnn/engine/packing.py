@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +41,13 @@ class Taps:
     @property
     def reach(self) -> int:
         """The largest offset."""
-        return int(self.offset.max(initial=0))
+        largest: np.int64 = self.offset.max()
+        return int(largest)
 
     def cut(self, parts: int) -> list[slice]:
         """Cut the columns into ``parts`` ranges of whole channels."""
         bounds = np.arange(parts + 1) * self.channels // parts * self.per_channel
-        return [slice(int(a), int(b)) for a, b in zip(bounds, bounds[1:], strict=False)]
+        return [slice(int(a), int(b)) for a, b in pairwise(bounds)]
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Finish:
     """What happens to a sum before it is stored: bias, slope of negative values, clamp."""
 
     bias: Float32 | None = None
-    slope: Float32 | None = None
+    slope: Float32 | float | None = None
     low: float = -np.inf
     high: float = np.inf
 
@@ -101,7 +103,9 @@ class Streams:
         return sum(part.delta.nbytes + part.value.nbytes for part in self.parts)
 
 
-def block_channels(channels: int, groups: int, rows: int, skip: NDArray[np.bool_]) -> NDArray[np.int32]:
+def block_channels(
+    channels: int, groups: int, rows: int, skip: NDArray[np.bool_]
+) -> NDArray[np.int32]:
     """Deal the output channels of each group into blocks of ``rows``; -1 fills the last block.
 
     Channels in ``skip`` are not computed at all.
@@ -222,17 +226,30 @@ def convolution(
     """Make the kernel object of a packed convolution (see ``_kernels.Convolution``)."""
     channel = streams.channel
 
-    def per_row(values: Float32 | None) -> Float32 | None:
-        if values is None or np.ndim(values) == 0:
-            return None if values is None else np.full(len(channel), values, np.float32)
-        return np.where(channel >= 0, values[np.maximum(channel, 0)], 0).astype(np.float32)
+    def per_row(values: Float32 | float | None) -> Float32 | None:
+        if values is None:
+            return None
+        given = np.asarray(values)
+        used = given[np.maximum(channel, 0)] if given.ndim else given
+        return np.where(channel >= 0, used, 0).astype(np.float32)
 
     bias = per_row(finish.bias)
     piece, shift, mask = _pieces(run, lanes)
     return Convolution(
-        isa, streams.rows, vectors,
+        isa,
+        streams.rows,
+        vectors,
         [(part.start, part.origin, part.delta, part.value) for part in streams.parts],
-        np.zeros(len(channel), np.float32) if bias is None else bias, per_row(finish.slope),
-        channel, _chunks(streams, chunk_entries), piece, shift, mask, base, taps.reach,
-        finish.low, finish.high, chunks_first,
-    )  # fmt: skip
+        np.zeros(len(channel), np.float32) if bias is None else bias,
+        per_row(finish.slope),
+        channel,
+        _chunks(streams, chunk_entries),
+        piece,
+        shift,
+        mask,
+        base,
+        taps.reach,
+        finish.low,
+        finish.high,
+        chunks_first,
+    )

@@ -1,0 +1,149 @@
+"""Types of the extension module; ``_kernels.pyx`` documents it."""
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+def isas() -> list[str]: ...
+def best_isa(cap: str | None = None) -> str: ...
+def kernels() -> list[tuple[str, str, str, int, int, int]]: ...
+def openmp() -> bool: ...
+def processors() -> int: ...
+
+@final
+class Planes:
+    at: int
+    channels: int
+    height: int
+    width: int
+    pitch: int
+    lead: int
+    plane: int
+    item: int
+    def __init__(
+        self,
+        at: int,
+        channels: int,
+        height: int,
+        width: int,
+        pitch: int,
+        lead: int,
+        plane: int,
+        item: int | None = None,
+    ) -> None: ...
+    def end(self, items: int) -> int: ...
+
+@final
+class Convolution:
+    def __init__(
+        self,
+        isa: str,
+        rows: int,
+        vectors: int,
+        parts: list[tuple[Int64, Int64, NDArray[Any], Float32]],
+        bias: Float32,
+        slope: Float32 | None,
+        channel: Int32,
+        chunk: Int32,
+        piece: Int32,
+        shift: Int32,
+        mask: NDArray[np.uint32],
+        base: int,
+        reach: int,
+        low: float,
+        high: float,
+        chunks_first: bool,
+    ) -> None: ...
+    def run(
+        self,
+        memory: Float32,
+        src: Planes,
+        target: Float32,
+        dst: Planes,
+        residual: Planes | None,
+        items: int,
+        threads: int,
+    ) -> None: ...
+
+def gemv(
+    isa: str, w: Float32, bias: Float32 | None, x: Float32, y: Float32, threads: int
+) -> None: ...
+def spmv(
+    isa: str,
+    start: Int64,
+    column: NDArray[np.uint16],
+    value: Float32,
+    bias: Float32 | None,
+    x: Float32,
+    y: Float32,
+    threads: int,
+) -> None: ...
+def pool(
+    isa: str,
+    method: str,
+    arena: Float32,
+    src: Planes,
+    dst: Planes,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pad: Sequence[int],
+    items: int,
+    scratch: Float32,
+    threads: int,
+) -> None: ...
+def lrn(
+    isa: str,
+    arena: Float32,
+    src: Planes,
+    dst: Planes,
+    local_size: int,
+    alpha: float,
+    beta: float,
+    k: float,
+    items: int,
+    threads: int,
+) -> None: ...
+def affine(
+    isa: str,
+    arena: Float32,
+    src: Planes,
+    dst: Planes,
+    scale: Float32,
+    shift: Float32,
+    slope: Float32,
+    low: float,
+    high: float,
+    items: int,
+    threads: int,
+) -> None: ...
+def binary(
+    isa: str,
+    op: int,
+    arena: Float32,
+    a: Planes,
+    b: Planes,
+    dst: Planes,
+    ca: float,
+    cb: float,
+    low: float,
+    high: float,
+    items: int,
+    threads: int,
+) -> None: ...
+def phases(
+    isa: str,
+    arena: Float32,
+    src: Planes,
+    dst: Planes,
+    offsets: Int32,
+    stride: Sequence[int],
+    pad: Sequence[int],
+    items: int,
+    threads: int,
+) -> None: ...
