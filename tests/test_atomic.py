@@ -103,8 +103,9 @@ def test_overwriting_replaces_everything_or_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_file_in_the_way_is_never_replaced(tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "out").write_bytes(b"mine")
-    with pytest.raises(OutputError, match="not a folder"), output_directory(
-        tmp_path / "out", overwrite
+    with (
+        pytest.raises(OutputError, match="not a folder"),
+        output_directory(tmp_path / "out", overwrite),
     ):
         pytest.fail("the block must not run")
     with pytest.raises(OutputError), output_directory(tmp_path / "out" / "deeper"):

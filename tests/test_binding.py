@@ -293,6 +293,29 @@ def test_the_table_is_there_for_who_wants_to_show_it(golden_dir: Path) -> None:
     assert len(binding.rows) == sum(len(layer.blobs) for layer in stored_layers)
 
 
+def test_misspelt_fields_of_the_net_are_refused_too(tmp_path: Path) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_text(NET + 'layr { name: "h" }\n')
+    with pytest.raises(FormatError, match=r'7:1: net has no field "layr"; did you mean layer\?'):
+        load(path)
+
+
+def test_layers_of_other_states_are_not_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "net.prototxt"
+    fork = 'layer { name: "h" fork_param { } include { stage: "odd" min_level: 3 phase: TRAIN } }\n'
+    path.write_text(NET + fork)
+    assert len(load(path).layers) == 3
+    with pytest.raises(FormatError, match="fork_param"):
+        load(path, phase="TRAIN", level=3, stages=["odd"])
+
+
+def test_inputs_may_have_other_shapes_than_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_text(NET)
+    net = load(path, inputs={"data": (7, 5)})
+    assert net.layer("f").blobs[0].shape == (3, 5)
+
+
 # What real Caffe refuses while it parses text or loads weights, and what we say.
 REFUSED = {
     "float_for_int": "21:18: kernel_size: 2.5 is not an integer",

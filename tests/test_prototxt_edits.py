@@ -303,7 +303,11 @@ def test_strings_of_moved_layers_keep_their_strange_characters() -> None:
 def test_layers_of_another_file_come_with_their_text() -> None:
     net, other = Net.parse(TABS), Net.parse(SPREAD)
     net.layers.append(other.layer("conv1"))
-    assert net.text() == TABS + SPREAD[SPREAD.index("layer {\n  bottom") :].partition("layer {\n  name: \"relu1\"")[0]  # noqa: E501
+    assert (
+        net.text()
+        == TABS
+        + SPREAD[SPREAD.index("layer {\n  bottom") :].partition('layer {\n  name: "relu1"')[0]
+    )
 
 
 def test_net_name_and_state() -> None:

@@ -84,5 +84,3 @@ def put_inputs(layer: pb.LayerParameter, old: pb.NetParameter, net: pb.NetParame
         return False
     net.MergeFrom(candidate)
     return True
-
-

@@ -130,9 +130,7 @@ def _check_once(
     seen.add(field.name)
 
 
-def _set_scalars(
-    proto: Proto, message: Message, field: Field, descriptor: FieldDescriptor
-) -> None:
+def _set_scalars(proto: Proto, message: Message, field: Field, descriptor: FieldDescriptor) -> None:
     if not field.colon:
         raise message.document.error(
             f'"{field.name}" is not a message and needs a ":" before its value', field.start

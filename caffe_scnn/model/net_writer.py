@@ -105,17 +105,13 @@ class _Writer:
         new = pb.NetParameter()
         new.CopyFrom(proto)
         layers = [
-            layer
-            for layer in layers
-            if current or not self._stays_old_input(layer, old, new)
+            layer for layer in layers if current or not self._stays_old_input(layer, old, new)
         ]
         rewriter.compare(old, new)
         self._compare_layers(rewriter, layers)
         return apply(self.document.text, rewriter.edits())
 
-    def _stays_old_input(
-        self, layer: Layer, old: pb.NetParameter, new: pb.NetParameter
-    ) -> bool:
+    def _stays_old_input(self, layer: Layer, old: pb.NetParameter, new: pb.NetParameter) -> bool:
         """Put a layer made of old-style input fields back into them, if they can say it."""
         if layer.source is not self.document.root or new.input:
             return False

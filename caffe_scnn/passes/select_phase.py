@@ -11,9 +11,7 @@ from caffe_scnn.proto import caffe_pb2 as pb
 PHASES = ("TRAIN", "TEST")
 
 
-def select_phase(
-    net: Net, phase: str = "TEST", level: int = 0, stages: Sequence[str] = ()
-) -> Net:
+def select_phase(net: Net, phase: str = "TEST", level: int = 0, stages: Sequence[str] = ()) -> Net:
     """Return the net as Caffe would build it, without the layers that its rules leave out.
 
     A layer with ``include`` rules is kept if one of them is met; one with ``exclude`` rules is
