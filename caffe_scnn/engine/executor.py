@@ -145,9 +145,12 @@ class Executor:
 
     def _check(self, inputs: Mapping[str, ArrayLike]) -> dict[str, Float32]:
         """Bring the inputs to float32 arrays and compare their names with the net's."""
-        wrong = set(inputs) ^ set(self.inputs)
-        if wrong:
-            name = sorted(wrong)[0]
-            fault = "is not an input" if name in inputs else "is missing"
-            raise ModelError(f'"{name}" {fault}; the net\'s inputs are {", ".join(self.inputs)}')
+        unknown = [name for name in inputs if name not in self.inputs]
+        missing = [name for name in self.inputs if name not in inputs]
+        if unknown or missing:
+            fault = "is not an input" if unknown else "is missing"
+            raise ModelError(
+                f'"{(unknown + missing)[0]}" {fault}; '
+                f"the net's inputs are {', '.join(self.inputs) or 'none'}"
+            )
         return {name: np.asarray(inputs[name], np.float32) for name in self.inputs}

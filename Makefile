@@ -1,0 +1,48 @@
+# make demo    compress a small net, show its accuracy and speed before and after
+# make test    build, ruff, mypy, all tests; kernels and engine once for each ISA of this processor
+# make bench   time kernels and layers on this machine
+# Each target sets up its own virtual environment in .venv; a second call is quick.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := setup.py pyproject.toml proto/caffe.proto caffe_scnn/_kernels.pyx $(wildcard kernels/*)
+SHARED := $(wildcard ../shared/data)
+export CAFFE_SCNN_DATA ?= $(if $(SHARED),$(abspath ../shared))
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test bench clean
+demo: $(VENV)/demo.stamp
+	$(BIN)/python models/digits/demo.py
+
+test: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+	@for isa in $$($(BIN)/python -c "from caffe_scnn import _kernels; print(*_kernels.isas())"); do \
+	  echo "CAFFE_SCNN_ISA=$$isa"; \
+	  CAFFE_SCNN_ISA=$$isa $(BIN)/python -m pytest -q tests/test_kernels.py tests/test_engine.py || exit 1; \
+	done
+
+bench: $(VENV)/bench.stamp
+	$(BIN)/python benchmarks/layers.py
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+
+$(VENV)/demo.stamp: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install -q -e .
+	touch $@
+
+$(VENV)/test.stamp: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install -q -e '.[test]'
+	touch $@
+
+$(VENV)/bench.stamp: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install -q -e '.[bench]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build caffe_scnn/_kernels.c caffe_scnn/*.so caffe_scnn/proto/caffe_pb2.py*
