@@ -211,13 +211,22 @@ def test_the_resolved_recipe_gives_the_same_bytes(across_layers, tmp_path):
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
-def test_a_global_budget_goes_to_the_layers_that_need_it():
-    """conv3 is made of nearly nothing but one filter: scaled weights elsewhere matter more."""
+def test_a_global_budget_goes_where_it_keeps_the_largest_fraction_of_a_layer():
+    """conv3 is made of little but one input channel: a few weights hold nearly all of it."""
     net = chain()
     net.layer("conv3").blobs[0][:, 1:] *= np.float32(1e-3)
-    reports = compress(net, recipe(Magnitude(), 0.2, across_layers=True)).reports
-    conv2, conv3 = (report.density for report in reports)
+    asked = recipe(Magnitude(), 0.2, across_layers=True)
+    conv2, conv3 = (report.density for report in compress(net, asked).reports)
     assert conv2 > 2 * conv3
+
+
+@pytest.mark.parametrize("method", [Scnn(scaled=False), Magnitude(scaled=False)], ids=str)
+def test_a_global_budget_does_not_see_the_scale_of_a_layer(method):
+    asked = recipe(method, 0.3, across_layers=True)
+    loud = chain()
+    loud.layer("conv3").blobs[0] *= np.float32(1024)
+    before, after = (compress(net, asked).reports for net in (chain(), loud))
+    assert [r.after.nonzeros for r in before] == [r.after.nonzeros for r in after]
 
 
 def test_progress_names_every_layer():

@@ -136,7 +136,7 @@ def _choose_together(
     if goal.density is None or goal.dense:
         return [None] * len(targets)
     budget = _budget(targets, candidates, goal.density)
-    return for_budget([candidate.offer for candidate in candidates], budget)
+    return for_budget([candidate.offer.relative() for candidate in candidates], budget)
 
 
 def _budget(targets: Sequence[Target], candidates: Sequence[Candidate], density: float) -> int:

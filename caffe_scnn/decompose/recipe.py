@@ -77,8 +77,8 @@ class Recipe:
     goal_of_all : Goal
         For the layers without a goal of their own.
     across_layers : bool
-        The density holds for the layers together, each getting what helps most; ``global`` in
-        the file.
+        The density holds for the layers together: non-zeros go where they keep the largest
+        fraction of a layer's squared weights; ``global`` in the file.
     layers : tuple of str, optional
         Names or globs; None: all convolutions but the first and the depthwise ones.
     seed : int

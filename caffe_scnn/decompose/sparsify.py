@@ -40,6 +40,14 @@ class Offer:
     gains: Array
     costs: NDArray[np.int64]
 
+    def relative(self) -> Offer:
+        """Return the gains as fractions of all that the layer has.
+
+        Layers can be compared then: weights of different layers have different sizes for reasons
+        that say nothing about importance.
+        """
+        return Offer(self.gains / (self.gains.sum() or 1.0), self.costs)
+
     def at_price(self, price: float) -> Mask:
         """Return the coefficients that are worth ``price`` each, their bases' costs included."""
         above = self.gains > price
