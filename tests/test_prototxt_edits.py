@@ -364,6 +364,21 @@ def test_old_inputs_without_shapes_stay() -> None:
     assert net.text() == text
 
 
+def test_shapes_without_an_input_mean_nothing_and_stay() -> None:
+    text = "input_dim: 1\nlayer { }\n"
+    net = Net.parse(text)
+    assert len(net.layers) == 1
+    assert net.text() == text
+
+
+def test_a_net_made_by_a_program_is_printed() -> None:
+    net = Net(pb.NetParameter(name="made"), [new_layer()])
+    assert net.text() == 'name: "made"\n' + NEW
+    net.layers.append(Net.parse(SPREAD).layer("conv1"))
+    assert "fork_param { keep: ME }" in net.text()
+    assert Net(pb.NetParameter()).text() == ""
+
+
 def test_removed_old_input_takes_its_lines() -> None:
     def remove(net: Net) -> None:
         del net.layers[0]

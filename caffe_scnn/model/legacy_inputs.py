@@ -42,15 +42,16 @@ def input_layer(net: pb.NetParameter) -> pb.LayerParameter:
 def take_inputs(net: pb.NetParameter, root: Message) -> pb.LayerParameter | None:
     """Move the old input fields of a net just read into an Input layer; None if it has none.
 
+    Shapes without any ``input`` mean nothing and stay where they are, as in Caffe.
+
     Raises
     ------
     FormatError
         The number of shapes does not fit the number of inputs.
     """
-    present = [field for field in root.fields if field.name in FIELDS]
-    if not present:
+    if not net.input:
         return None
-    layer = _input_layer_at(net, root, present[0].start)
+    layer = _input_layer_at(net, root, next(root.named("input")).start)
     for name in FIELDS:
         net.ClearField(name)
     return layer

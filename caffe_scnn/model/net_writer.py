@@ -12,8 +12,8 @@ from caffe_scnn.model.edits import Edit, apply
 from caffe_scnn.model.messages import fields_of, fill
 from caffe_scnn.model.net_reader import NetText, is_old, is_v0, read_net, read_root
 from caffe_scnn.model.patch import Place, Rewriter, patch
-from caffe_scnn.model.printing import Layout, print_fields, print_lines
-from caffe_scnn.model.prototxt import Document, Message
+from caffe_scnn.model.printing import Layout, print_lines
+from caffe_scnn.model.prototxt import Document, Message, parse
 from caffe_scnn.model.scalars import format_scalar
 from caffe_scnn.model.upgrade_v1 import CHANGED
 from caffe_scnn.proto import caffe_pb2 as pb
@@ -37,7 +37,8 @@ def write_net(
     Parameters
     ----------
     document : Document or None
-        The text it was read from; only what differs from it is changed.
+        The text it was read from; only what differs from it is changed. Without it all is new,
+        but layers that were read from some file bring their own text.
     proto : NetParameter
         Everything but the layers.
     layers : sequence of Layer
@@ -46,21 +47,10 @@ def write_net(
         Bring old forms to the current one. Otherwise old-style inputs stay, and ``layers`` of the
         old generations stay as long as nothing is changed (they cannot be mixed with new ones).
     """
-    if document is None:
-        return _print(proto, layers)
-    writer = _Writer(document)
-    if is_old(document) and not current and writer.unchanged(proto, layers):
-        return document.text
+    writer = _Writer(document or parse(""))
+    if not current and writer.unchanged(proto, layers):
+        return writer.document.text
     return writer.write(proto, layers, current)
-
-
-def _print(proto: pb.NetParameter, layers: Sequence[Layer]) -> str:
-    """Print a net that was never text."""
-    layout = Layout()
-    lines = list(print_fields(proto, layout.indent))
-    for layer in layers:
-        lines += print_lines("layer", layer.proto, _LAYER, layout.indent)
-    return "".join(line + layout.newline for line in lines)
 
 
 def _read(document: Document) -> NetText:
