@@ -339,7 +339,7 @@ REFUSED = {
     "model_no_blobs": 'layer "c", blob 0: the net has (3, 4, 3, 3), the file has none',
     "model_shape": "the net has (5, 48), the file has (6, 40)",
     "model_shape_only": "= 108 values, but 0 are stored",
-    "model_text": "it looks like text",
+    "model_text": "looks like text",
     "model_transposed": "the file has (48, 5) (as many values, but weights are never reshaped)",
     "model_truncated": "a field claims 1007 bytes, but 263 are left",
     "model_v1_type_shape": "the net has (3, 4, 3, 3), the file has (3, 4, 9, 1)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 import tracemalloc
@@ -32,7 +33,7 @@ def dims(*values: int) -> bytes:
 DAMAGED = {
     "empty": (b"", "is empty"),
     "text": (b'layer {\n  name: "a"\n}\n', "looks like text"),
-    "HDF5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 20, "it is HDF5"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 20, "is HDF5"),
     "end of nothing": (b"\x0c", "no protobuf file"),
     "field number 0": (b"\x02\x01a", "no protobuf file"),
     "wire type 6": (b"\x0e", "no protobuf file"),
@@ -72,6 +73,14 @@ def test_damaged_files_are_one_message(tmp_path: Path, case: str) -> None:
 def test_what_is_no_file_is_one_message(tmp_path: Path, place: str) -> None:
     with pytest.raises(FormatError, match="cannot be read"):
         read_caffemodel(tmp_path / place)
+
+
+def test_pipes_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDWR)  # so that opening it does not wait
+    with pytest.raises(FormatError, match="is no plain file"):
+        read_caffemodel(tmp_path / "pipe")
+    os.close(reader)
 
 
 def test_files_beyond_two_gigabytes_are_refused_unread(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
@@ -68,16 +69,13 @@ class WireFile:
         self._fields = 0
         try:
             self._file: FileIO = open(path, "rb", buffering=0)  # noqa: SIM115  closed in __exit__
-            self.size = os.fstat(self._file.fileno()).st_size
         except OSError as error:
             raise self.error(f"cannot be read: {error.strerror or error}") from error
-        if not 0 < self.size <= MAX_FILE:
+        status = os.fstat(self._file.fileno())
+        self.size = status.st_size
+        if refusal := _unfit(status):
             self._file.close()
-            raise self.error(
-                f"is too large ({self.size} bytes; protobuf ends at 2 GiB)"
-                if self.size
-                else "is empty; was a download or a copy cut off?"
-            )
+            raise self.error(refusal)
 
     def __enter__(self) -> WireFile:
         return self
@@ -126,16 +124,19 @@ class WireFile:
         self, offset: int, reason: str = "a field is cut off or has an impossible type"
     ) -> FormatError:
         """Return the error for bytes that are no protobuf."""
-        guess = self._guess() or f"{reason}; copy or download it again"
-        return self.error(f"is damaged, cut off or no protobuf file: {guess}", offset)
+        if guess := self._guess():
+            return self.error(guess)
+        return self.error(
+            f"is damaged, cut off or no protobuf file: {reason}; copy or download it again", offset
+        )
 
     def _guess(self) -> str | None:
         """Say what the file seems to be instead."""
         head = self.read(0, min(self.size, 512))
         if head.startswith(b"\x89HDF"):
-            return "it is HDF5; save the weights as .caffemodel"
+            return "is HDF5; save the weights as .caffemodel"
         if all(byte in b"\t\n\r" or byte >= 0x20 for byte in head):
-            return "it looks like text; a binary file (caffemodel) is expected here, not a prototxt"
+            return "looks like text; a binary file (caffemodel) is expected here, not a prototxt"
         return None
 
     def fields(self, start: int, end: int) -> Iterator[WireField]:
@@ -216,6 +217,17 @@ class WireFile:
             elif field.wire == END_GROUP and open_groups.pop() != field.number:
                 raise self.broken(at)
         return at
+
+
+def _unfit(status: os.stat_result) -> str | None:
+    """Say why a file cannot be read here, from what the system knows about it."""
+    if not stat.S_ISREG(status.st_mode):
+        return "is no plain file, and parts of it are read out of order; copy it to one"
+    if not status.st_size:
+        return "is empty; was a download or a copy cut off?"
+    if status.st_size > MAX_FILE:
+        return f"is too large ({status.st_size} bytes; protobuf ends at 2 GiB)"
+    return None
 
 
 def signed(value: int, bits: int = 64) -> int:
