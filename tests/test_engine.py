@@ -127,7 +127,9 @@ def run_golden(case):
         assert error <= TOLERANCE, f'blob "{name}" differs by {error:.1e}'
 
 
-@pytest.mark.parametrize("model", ["lenet_mnist", "cifar10_quick", "squeezenet", "mobilenet_v1_075"])
+@pytest.mark.parametrize(
+    "model", ["lenet_mnist", "cifar10_quick", "squeezenet", "mobilenet_v1_075"]
+)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_real_models_agree_with_real_caffe(real_golden_dir, data_dir, model, threads):
     about = json.loads((real_golden_dir / f"{model}.json").read_text())
@@ -192,10 +194,14 @@ def test_convolution_of_every_form(param, density):
 
 def test_planes_written_for_their_readers():
     """One blob read with several paddings, by a pooling, and by a concatenation."""
-    text = INPUT % "dim: 2 dim: 3 dim: 9 dim: 10" + conv("a", "data", "a", "num_output: 4 kernel_size: 1")
+    text = INPUT % "dim: 2 dim: 3 dim: 9 dim: 10" + conv(
+        "a", "data", "a", "num_output: 4 kernel_size: 1"
+    )
     text += conv("p1", "a", "p1", "num_output: 3 kernel_size: 3 pad: 1")
     text += conv("p2", "a", "p2", "num_output: 5 kernel_size: 5 pad: 2")
-    text += 'layer { name: "cat" type: "Concat" bottom: "p1" bottom: "a" bottom: "p2" top: "cat" }\n'
+    text += (
+        'layer { name: "cat" type: "Concat" bottom: "p1" bottom: "a" bottom: "p2" top: "cat" }\n'
+    )
     text += 'layer { name: "r" type: "ReLU" bottom: "cat" top: "cat" }\n'
     text += conv("last", "cat", "last", "num_output: 2 kernel_size: 3 pad: 1")
     text += (
@@ -233,7 +239,9 @@ def test_a_wanted_blob_is_not_fused_away():
 
 def test_depthwise_chain_skips_bases_that_nobody_reads():
     text = INPUT % "dim: 1 dim: 4 dim: 9 dim: 9"
-    text += conv("c/Q", "data", "c/Q", "num_output: 32 group: 4 kernel_size: 3 pad: 1 bias_term: false")
+    text += conv(
+        "c/Q", "data", "c/Q", "num_output: 32 group: 4 kernel_size: 3 pad: 1 bias_term: false"
+    )
     text += conv("c/S", "c/Q", "c", "num_output: 6 kernel_size: 1")
     net = net_of(text, density=1.0)
     s = net.layer("c/S").blobs[0]
@@ -252,7 +260,8 @@ def test_fully_connected_for_any_batch(batch, density):
     text += (
         'layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" '
         "inner_product_param { num_output: 37 } }\n"
-        'layer { name: "r" type: "ReLU" bottom: "ip" top: "ip" relu_param { negative_slope: 0.1 } }\n'
+        'layer { name: "r" type: "ReLU" bottom: "ip" top: "ip" '
+        "relu_param { negative_slope: 0.1 } }\n"
         'layer { name: "prob" type: "Softmax" bottom: "ip" top: "prob" }\n'
     )
     assert_like_reference(net_of(text, density=density), ["ip", "prob"], batch=batch)

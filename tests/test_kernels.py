@@ -15,9 +15,9 @@ from itertools import product
 
 import numpy as np
 import pytest
-from caffe_scnn._kernels import Planes
 
 from caffe_scnn import _kernels
+from caffe_scnn._kernels import Planes
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
 from caffe_scnn.engine.tensor import Border, Tensor
 from caffe_scnn.errors import KernelError

@@ -41,8 +41,7 @@ class Taps:
     @property
     def reach(self) -> int:
         """The largest offset."""
-        largest: np.int64 = self.offset.max()
-        return int(largest)
+        return max(int(row[-1]) for row in self.offset)
 
     def cut(self, parts: int) -> list[slice]:
         """Cut the columns into ``parts`` ranges of whole channels."""
