@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +146,8 @@ REFUSED = {
     "layer { pooling_param { pad: '1' } }": ("1:30", "not an integer"),
     "layer { pooling_param { pad: -1 } }": ("1:30", "from 0 to 4294967295"),
     "layer { pooling_param { pad: 4294967296 } }": ("1:30", "out of range"),
+    "layer { pooling_param { pad: ٣ } }": ("1:30", "has no meaning"),
+    "layer { pooling_param { pad: %s } }" % ("9" * 5000): ("1:30", "out of range"),
     "layer { pooling_param { pad: 09 } }": ("1:30", "not an octal number"),
     "layer { concat_param { axis: 2147483648 } }": ("1:30", "out of range"),
     "layer { pooling_param { pool: MEDIAN } }": ("1:31", "not a value of PoolMethod"),
@@ -175,6 +176,14 @@ def test_refused_with_place_and_reason(text: str) -> None:
         Net.parse(text, "f.prototxt")
     assert str(caught.value).startswith(f"f.prototxt:{place}: ")
     assert phrase in str(caught.value)
+
+
+def test_a_caffemodel_is_refused_from_its_first_bytes(tmp_path: Path, golden_dir: Path) -> None:
+    path = golden_dir / "legacy" / "v1_lenet.caffemodel"
+    with pytest.raises(FormatError, match=r"not a text file; .*\(is it a caffemodel\?\)"):
+        Net.read(path)
+    with pytest.raises(FormatError, match="not a text file"):
+        Net.parse(path.read_bytes().decode("utf-8", "surrogateescape"))
 
 
 @pytest.mark.parametrize("name", ["", "missing.prototxt"])
@@ -255,25 +264,22 @@ def test_numbers_print_as_people_write_them() -> None:
 # --- real files -------------------------------------------------------------------------------
 
 
-def real_files() -> list[Path]:
-    data = os.environ.get("CAFFE_SCNN_DATA")
-    if not data:
-        pytest.skip("CAFFE_SCNN_DATA is not set: no collection of real prototxts")
-    return [p for p in sorted(Path(data, "data", "prototxts").rglob("*")) if p.is_file()]
+@pytest.fixture
+def real_files(data_dir: Path) -> list[Path]:
+    return [path for path in sorted((data_dir / "prototxts").rglob("*")) if path.is_file()]
 
 
-def test_all_real_files_survive_byte_for_byte() -> None:
+def test_all_real_files_survive_byte_for_byte(real_files: list[Path]) -> None:
     """Solvers, old generations and forks included: the tree knows no schema."""
-    files = real_files()
-    assert len(files) >= 248
-    for path in files:
+    assert len(real_files) >= 248
+    for path in real_files:
         document = prototxt.read(path)
         assert document.text.encode("utf-8", "surrogateescape") == path.read_bytes(), path
 
 
-def test_all_real_nets_are_written_as_they_were() -> None:
+def test_all_real_nets_are_written_as_they_were(real_files: list[Path]) -> None:
     nets = 0
-    for path in real_files():
+    for path in real_files:
         try:
             net = Net.read(path)
         except FormatError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -409,11 +408,8 @@ def edit_everywhere(net: Net) -> None:
         layer.proto.param.add(lr_mult=0.5)
 
 
-def test_real_files_survive_edits_of_every_layer() -> None:
-    data = os.environ.get("CAFFE_SCNN_DATA")
-    if not data:
-        pytest.skip("CAFFE_SCNN_DATA is not set: no collection of real prototxts")
-    for path in sorted(Path(data, "data", "prototxts").rglob("*.prototxt"))[::9]:
+def test_real_files_survive_edits_of_every_layer(data_dir: Path) -> None:
+    for path in sorted((data_dir / "prototxts").rglob("*.prototxt"))[::9]:
         try:
             net = Net.read(path)
         except FormatError:

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from caffe_scnn.errors import FormatError
-from caffe_scnn.model.tokens import Token, line_and_column, tokenize
+from caffe_scnn.model.tokens import NO_TEXT, Token, is_binary, line_and_column, tokenize
 
 # Deeper nesting is no net; the limit is protobuf's own for binary files.
 MAX_DEPTH = 100
+
+_HEAD = 4096
 
 _CLOSING = {"{": "}", "<": ">"}
 
@@ -139,7 +141,11 @@ def read(path: str | Path) -> Document:
         The file cannot be read, or is no protobuf text.
     """
     try:
-        raw = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            raw = file.read(_HEAD)
+            if is_binary(raw.decode("latin-1")):  # do not go through half a gigabyte of weights
+                raise FormatError(NO_TEXT, str(path))
+            raw += file.read()
     except OSError as error:
         raise FormatError(f"cannot be read: {error.strerror or error}", str(path)) from error
     return parse(raw.decode("utf-8", "surrogateescape"), str(path))

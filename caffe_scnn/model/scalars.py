@@ -21,6 +21,8 @@ _INTEGERS = {
     FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1),
     FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1),
 }
+_MOST_DIGITS = 100  # int() takes quadratic time, and refuses thousands
+
 _FLOATS = (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE)
 _BOOLS = {"true": True, "True": True, "t": True, "false": False, "False": False, "f": False}
 _SPECIAL = {"inf": math.inf, "infinity": math.inf, "nan": math.nan}
@@ -67,10 +69,11 @@ def _digits(scalar: Scalar) -> int:
     """Read a decimal, octal (leading 0) or hexadecimal (0x) integer with its sign."""
     digits = scalar.text.lstrip("-")
     base = 16 if digits[:2].lower() == "0x" else 8 if digits[0] == "0" else 10
-    try:
-        value = int(digits, base)
-    except ValueError:
-        raise ValueError("not an octal number; remove the leading 0") from None
+    if base == 8 and set(digits) & set("89"):
+        raise ValueError("not an octal number; remove the leading 0")
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError("out of range of any integer")
+    value = int(digits, base)
     return -value if scalar.text[0] == "-" else value
 
 

@@ -18,9 +18,10 @@ _TOKEN = re.compile(
   | (?P<string>"(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*')
   | (?P<symbol>[{}<>\[\]:;,\-])
     """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.ASCII,
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
+NO_TEXT = "this is not a text file; a prototxt is expected here (is it a caffemodel?)"
 
 
 class Token(NamedTuple):
@@ -36,6 +37,11 @@ def line_and_column(text: str, offset: int) -> tuple[int, int]:
     """Return the place of an offset, both counted from 1."""
     start = text.rfind("\n", 0, offset) + 1
     return text.count("\n", 0, offset) + 1, offset - start + 1
+
+
+def is_binary(text: str) -> bool:
+    """Tell whether there are control characters that no text file has."""
+    return _CONTROL.search(text) is not None
 
 
 def tokenize(text: str, path: str | None = None) -> list[Token]:
@@ -64,6 +70,6 @@ def _strange(text: str, at: int) -> str:
     """Say why no token starts here."""
     if text[at] in "\"'":
         return "the string that starts here is never closed; add the missing quote"
-    if _CONTROL.search(text):
-        return "this is not a text file; a prototxt is expected here (is it a caffemodel?)"
+    if is_binary(text):
+        return NO_TEXT
     return f"the character {text[at]!r} has no meaning here; remove it or put it into quotes"
