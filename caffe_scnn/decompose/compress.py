@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,11 +12,11 @@ from caffe_scnn.decompose.base import Candidate, Counts, Edit, LayerReport
 from caffe_scnn.decompose.recipe import Goal, Recipe
 from caffe_scnn.decompose.select import Target, select
 from caffe_scnn.decompose.sparsify import Mask, for_budget, for_error
-from caffe_scnn.errors import ModelError, PassError
+from caffe_scnn.errors import ModelError
 from caffe_scnn.layers import layer_type
-from caffe_scnn.layers.base import Shape
 from caffe_scnn.layers.shapes import Shapes, infer_shapes
 from caffe_scnn.model.net import Layer, Net
+from caffe_scnn.passes.base import check_shapes
 
 OnLayer = Callable[[int, int, str], None]
 
@@ -40,13 +40,7 @@ class Compression:
     recipe: Recipe
 
 
-def compress(
-    net: Net,
-    recipe: Recipe,
-    *,
-    inputs: Mapping[str, Shape] | None = None,
-    on_layer: OnLayer | None = None,
-) -> Compression:
+def compress(net: Net, recipe: Recipe, *, on_layer: OnLayer | None = None) -> Compression:
     """Return a smaller net.
 
     Parameters
@@ -55,8 +49,6 @@ def compress(
         A net with its blobs, of one phase.
     recipe : Recipe
         What to do.
-    inputs : mapping of str to shape, optional
-        Shapes of net inputs that the prototxt leaves open; MACs are counted for them.
     on_layer : callable, optional
         Told ``(index, total, name)`` before each layer.
 
@@ -73,11 +65,11 @@ def compress(
     with threadpool_limits(limits=1, user_api="blas"):
         edits = _edits(targets, recipe, on_layer)
     _refuse_taken_names(net, edits)
-    before = infer_shapes(smaller, inputs)
+    before = infer_shapes(smaller)
     for edit in edits:
         edit.apply(smaller)
-    after = infer_shapes(smaller, inputs)
-    _verify(before, after)
+    check_shapes(net, smaller, "compress")
+    after = infer_shapes(smaller)
     reports = [_report(edit, before, after, recipe) for edit in edits]
     names = tuple(edit.layer.name for edit in edits)
     resolved = replace(recipe, layers=names, done=tuple(reports))
@@ -163,15 +155,6 @@ def _refuse_taken_names(net: Net, edits: Sequence[Edit]) -> None:
                     f'layer "{edit.layer.name}": the name "{part.name}" that its decomposition '
                     "would take is already in use; rename the layer or blob that has it"
                 )
-
-
-def _verify(before: Shapes, after: Shapes) -> None:
-    for blob, shape in before.blobs.items():
-        if after.blobs.get(blob) != shape:
-            raise PassError(
-                f'blob "{blob}" had the shape {shape} and after compression has '
-                f"{after.blobs.get(blob)}"
-            )
 
 
 def _report(edit: Edit, before: Shapes, after: Shapes, recipe: Recipe) -> LayerReport:
