@@ -150,6 +150,12 @@ def test_a_layer_has_its_own_method_and_size():
     assert by_name["fc"].density == pytest.approx(0.1, abs=1 / by_name["fc"].before.parameters)
 
 
+def test_a_layer_may_be_named_by_its_own_table_alone():
+    own = {"conv1": Goal(Magnitude(), 0.5)}
+    reports = compress(net_of(*CHAIN[:3]), recipe(overrides=own)).reports
+    assert [report.layer for report in reports] == ["conv1"]
+
+
 def written(compression, folder):
     folder.mkdir()
     compression.net.write(folder / "net.prototxt")

@@ -182,7 +182,10 @@ class Factors:
     @cached_property
     def _projections(self) -> Array:
         """Coefficients with every basis kept: least squares, (m, n/g, q)."""
-        return np.asarray(self._filters @ np.linalg.pinv(self._bases))
+        solved = self._filters @ np.linalg.pinv(self._bases)
+        # A missing basis must not get a coefficient out of the solver's rounding.
+        used = np.any(self._bases != 0, axis=2, keepdims=True).swapaxes(1, 2)
+        return np.where(used, solved, 0.0)
 
     def _coefficients(self, keep: Mask | None) -> Array:
         """Least squares on the support, (m, n/g, q)."""

@@ -82,10 +82,17 @@ def _selected(net: Net, recipe: Recipe) -> set[str]:
     named = set(recipe.overrides)
     for glob in (*recipe.overrides, *(recipe.layers or ())):
         _require_match(net, recipe, glob, able)
-    if recipe.layers is None:
-        return named | _default(able)
-    globs = recipe.layers
-    return named | {layer.name for layer in able if any(_matches(layer, glob) for glob in globs)}
+    if recipe.layers is not None:
+        globs = recipe.layers
+        return named | {part.name for part in able if any(_matches(part, glob) for glob in globs)}
+    chosen = named | _default(able)
+    if not chosen:
+        convolutions = sum(layer.type == "Convolution" for layer in net)
+        raise ModelError(
+            "nothing to compress: by default the first convolution and depthwise ones are left "
+            f"alone, and the net has {convolutions} in all; name layers to compress them anyway"
+        )
+    return chosen
 
 
 def _matches(layer: Layer, glob: str) -> bool:
@@ -97,17 +104,11 @@ def _default(able: Iterable[Layer]) -> set[str]:
     """Return all convolutions but the first one (with its sharers) and the depthwise ones."""
     convolutions = [layer for layer in able if layer.type == "Convolution"]
     first = {_weights_name(layer) or layer.name for layer in convolutions[:1]}
-    chosen = {
+    return {
         layer.name
         for layer in convolutions
         if not is_depthwise(layer) and (_weights_name(layer) or layer.name) not in first
     }
-    if not chosen:
-        raise ModelError(
-            "nothing to compress: by default the first convolution and depthwise ones are left "
-            f"alone, and the net has {len(convolutions)}; name layers to compress them anyway"
-        )
-    return chosen
 
 
 def _require_match(net: Net, recipe: Recipe, glob: str, able: Iterable[Layer]) -> None:
