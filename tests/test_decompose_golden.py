@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 
 from caffe_scnn.decompose import Goal, Magnitude, Recipe, Scnn, compress
+from caffe_scnn.decompose.sparsify import for_budget
 from caffe_scnn.engine import Executor
 from caffe_scnn.layers.reference import run
 from caffe_scnn.load import load
+from caffe_scnn.model.net import Layer
 from caffe_scnn.passes import fold_batch_norm
+from caffe_scnn.proto import caffe_pb2 as pb
 
 NETS = ("alexnet", "googlenet", "mobilenet", "resnet", "separable", "shared_params", "vgg")
 
@@ -84,3 +87,30 @@ def test_the_engine_runs_a_sparse_decomposed_net_as_its_reference(golden_dir, na
     for blob in outputs:
         difference = np.abs(found[blob] - wanted[blob]).max()
         assert difference <= 2e-5 * np.abs(wanted[blob]).max(), blob
+
+
+def test_the_real_squeezenet_at_full_rank_agrees_with_caffe(data_dir, real_golden_dir):
+    folder = data_dir / "squeezenet"
+    net = load(folder / "deploy.prototxt", folder / "squeezenet.caffemodel")
+    arrays = np.load(real_golden_dir / "squeezenet.npz")
+    pixels = arrays["u8/data"] - arrays["mean/data"][:, None, None]
+    small = compress(net, Recipe(Goal(Scnn(p="pca")))).net
+    (found,) = Executor(small).run({"data": pixels * arrays["scale/data"]}).values()
+    wanted = arrays["out/pool_final"]
+    assert np.abs(found - wanted).max() <= 2e-5 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize(("name", "group"), [("conv3", 1), ("conv4", 2), ("conv5", 2)])
+def test_pca_keeps_more_of_real_filters_than_pruning_at_equal_non_zeros(data_dir, name, group):
+    weights = np.load(data_dir / "caffenet_conv" / "top1_0.56318_dense.npz")[name]
+    proto = pb.LayerParameter(name=name, type="Convolution", bottom=["x"], top=["y"])
+    proto.convolution_param.group = group
+    layer = Layer(proto, [weights])
+    budget = round(0.05 * weights.size)
+    errors = []
+    for method in (Scnn(), Magnitude()):
+        candidate = method.prepare([layer], 0)
+        (edit,) = candidate.edits(for_budget([candidate.offer], budget)[0])
+        assert sum(np.count_nonzero(part.blobs[0]) for part in edit.chain) == budget
+        errors.append(edit.weight_error)
+    assert errors[0] < errors[1]
