@@ -178,6 +178,12 @@ def test_without_a_file_everything_is_constant_and_nobody_complains() -> None:
     assert [blob.shape for layer in net for blob in layer.blobs] == [(3, 4), (3,)] * 2
 
 
+def test_blobs_beyond_what_caffe_can_count_are_refused() -> None:
+    net = Net.parse(NET.replace("num_output: 3", "num_output: 2147483647"))
+    with pytest.raises(ModelError, match=r'"f" .*blob 0 of shape \(2147483647, 4\)'):
+        bind(net, None)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_weights_that_are_no_numbers_are_refused(value: float) -> None:
     blobs = fc()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +10,9 @@ import numpy as np
 
 from caffe_scnn.errors import ModelError
 from caffe_scnn.layers import layer_type
-from caffe_scnn.layers.base import Param, Shape
+from caffe_scnn.layers.base import Param, Shape, count, refuse
 from caffe_scnn.layers.shapes import infer_shapes
-from caffe_scnn.model.blob import StoredBlob
+from caffe_scnn.model.blob import MAX_COUNT, StoredBlob
 from caffe_scnn.model.caffemodel import StoredLayer, StoredNet
 from caffe_scnn.model.net import Blob, Layer, Net
 
@@ -55,7 +54,7 @@ class BindingRow:
         text = f"{place}: the net has {_show(self.wanted)}, the file has {_show(self.found)}"
         if self.wanted == self.found:
             return f"{text}, but another number of blobs"
-        if math.prod(self.wanted) == math.prod(self.found):
+        if count(self.wanted) == count(self.found):
             return f"{text} (as many values, but weights are never reshaped)"
         return text
 
@@ -150,6 +149,7 @@ class _Slots:
             self.first.setdefault(layer.name, index)
             self.slots.append([])
             for i, param in enumerate(wanted):
+                _check_size(layer, i, param)
                 name = layer.proto.param[i].name if i < len(layer.proto.param) else ""
                 slot = _Slot(param)
                 self.slots[index].append(shared.setdefault(name, slot) if name else slot)
@@ -192,10 +192,19 @@ class _Slots:
             layer.blobs = [_array(slot, param) for slot, param in zip(slots, params, strict=True)]
 
 
+def _check_size(layer: Layer, index: int, param: Param) -> None:
+    if count(param.shape) > MAX_COUNT:
+        raise refuse(
+            layer, f"blob {index} of shape {_show(param.shape)} has more than {MAX_COUNT} values"
+        )
+
+
 def _array(slot: _Slot, param: Param) -> Blob:
     """Return a slot's array in a layer's own shape; the very same object where shapes agree."""
     if slot.array is None:
-        slot.array = np.full(slot.param.shape, slot.param.fill, np.float32)
+        slot.array = np.zeros(slot.param.shape, np.float32)  # takes no memory until it is touched
+        if slot.param.fill:
+            slot.array.fill(slot.param.fill)
     return slot.array if slot.array.shape == param.shape else slot.array.reshape(param.shape)
 
 
@@ -218,10 +227,10 @@ def _check_complete(binding: Binding, stored: StoredNet, allow_missing: bool) ->
 
 def _check_finite(net: Net, stored: StoredNet) -> None:
     bad = [
-        f'layer "{layer.name}", blob {i}: {count} of {blob.size} values'
+        f'layer "{layer.name}", blob {i}: {strange} of {blob.size} values'
         for layer in net.layers
         for i, blob in enumerate(layer.blobs)
-        if (count := count_nonfinite(blob))
+        if (strange := count_nonfinite(blob))
     ]
     if bad:
         raise ModelError(
@@ -282,7 +291,7 @@ def _modern(kind: str, index: int, blob: StoredBlob) -> Blob:
     elif index == 0 and kind in ("InnerProduct", "Embed"):
         axes = 2
     shape = blob.shape[4 - axes :]
-    return blob.array.reshape(shape) if math.prod(shape) == blob.array.size else blob.array
+    return blob.array.reshape(shape) if count(shape) == blob.array.size else blob.array
 
 
 def _list(items: Iterable[object]) -> str:
