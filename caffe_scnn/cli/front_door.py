@@ -68,6 +68,7 @@ class FrontDoor(CommandTable):
 
         try:
             with warnings.catch_warnings():
+                warnings.simplefilter("always", UserWarning)
                 warnings.showwarning = _show_warning
                 return super().invoke(ctx)
         except BrokenPipeError:

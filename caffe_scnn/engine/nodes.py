@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from caffe_scnn.errors import ModelError
 from caffe_scnn.layers import layer_type
-from caffe_scnn.layers.base import ActivationSpec, OpSpec, Shape, ViewSpec
+from caffe_scnn.layers.base import ActivationSpec, OpSpec, Shape, ViewSpec, refuse
 from caffe_scnn.layers.shapes import infer_shapes
 from caffe_scnn.model.net import Layer, Net
 
@@ -115,9 +115,21 @@ def lower_net(net: Net, shapes: Mapping[str, Shape], wanted: list[str]) -> Progr
     return program
 
 
+def _check_weights(layer: Layer, wanted: list[Shape]) -> None:
+    """Refuse inputs for which the weights that were bound are not the right ones."""
+    found = [blob.shape for blob in layer.blobs]
+    if found != wanted:
+        raise refuse(
+            layer,
+            f"its weights have the shapes {found}, but inputs of this size need {wanted}; feed the "
+            "size that the prototxt gives, or load the net for this one",
+        )
+
+
 def _add(program: Program, layer: Layer, reads: list[Value], tops: list[Shape]) -> None:
     kind = layer_type(layer)
     bottoms = [value.shape for value in reads]
+    _check_weights(layer, [param.shape for param in kind.params(layer, bottoms)])
     spec = kind.lower(layer, bottoms)
     renames = isinstance(spec, ViewSpec) and all(shape == reads[0].shape for shape in tops)
     writes = [

@@ -12,7 +12,7 @@ from caffe_scnn.model.blob import read_binaryproto
 
 Mean = tuple[float, ...] | Path
 NUMPY_MAGIC = b"\x93NUMPY"
-COLOURS = (1, 3, 4)
+COLOURS = (1, 3)
 
 
 def parse_mean(text: str) -> Mean:
