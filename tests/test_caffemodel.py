@@ -158,6 +158,50 @@ def test_long_runs_of_single_values(model: Path) -> None:
     np.testing.assert_array_equal(read_blob(model, records.tobytes() + shape).array, values)
 
 
+@st.composite
+def stored_nets(draw: st.DrawFn) -> pb.NetParameter:
+    """Draw a caffemodel as the official library would write it, in one of the generations."""
+    net = pb.NetParameter(name=draw(st.text(max_size=3)), force_backward=draw(st.booleans()))
+    kind = draw(st.sampled_from(["V0", "V1", "V2"]))
+    for _ in range(draw(st.integers(1, 3))):
+        layer = net.layer.add() if kind == "V2" else net.layers.add()
+        layer.bottom.append("data")
+        if kind == "V0":
+            layer = layer.layer
+        layer.name = draw(st.text(max_size=3))
+        for _ in range(draw(st.integers(0, 2))):
+            _fill_blob(draw, layer.blobs.add())
+    return net
+
+
+def _fill_blob(draw: st.DrawFn, blob: pb.BlobProto) -> None:
+    shape = draw(st.lists(st.integers(0, 3), min_size=4, max_size=4))
+    if draw(st.booleans()):
+        blob.num, blob.channels, blob.height, blob.width = shape
+    else:
+        blob.shape.dim.extend(shape)
+    count = int(np.prod(shape))
+    target = blob.double_data if draw(st.booleans()) else blob.data
+    target.extend(draw(st.lists(st.floats(width=32), min_size=count, max_size=count)))
+    blob.diff.extend([1.0] * draw(st.integers(0, 2)))
+
+
+@given(stored_nets())
+def test_whatever_protobuf_writes_is_read(official: pb.NetParameter) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "net.caffemodel")
+        path.write_bytes(official.SerializeToString())
+        stored = read_caffemodel(path)
+    assert stored.name == official.name
+    wanted = [old.layer if old.HasField("layer") else old for old in official.layers]
+    for got, layer in zip(stored.layers, [*official.layer, *wanted], strict=True):
+        assert got.name == layer.name
+        for blob, proto in zip(got.blobs, layer.blobs, strict=True):
+            data = proto.double_data or proto.data
+            np.testing.assert_array_equal(blob.array.ravel(), np.array(data, np.float32))
+            assert blob.legacy is proto.HasField("num")
+
+
 # --- writing ----------------------------------------------------------------------------------
 
 
