@@ -50,11 +50,14 @@ def select(net: Net, recipe: Recipe) -> list[Target]:
     ------
     ModelError
         Repeated layer names; a name or glob that fits nothing; nothing to compress; sharers that
-        cannot be decomposed alike; weights that are missing or not finite.
+        cannot be decomposed alike; weights that are missing; values that are not finite,
+        in any layer.
     FormatError
         Unknown fields in a layer that is to be compressed.
     """
     _refuse_repeated(net)
+    for layer in net:
+        _refuse_not_finite(layer)
     names = _selected(net, recipe)
     targets = [
         Target(tuple(sharers), recipe.goal(sharers[0].name))
@@ -64,7 +67,7 @@ def select(net: Net, recipe: Recipe) -> list[Target]:
     for target in targets:
         for layer in target.layers:
             refuse_unknown(layer)
-            _refuse_not_finite(layer)
+            _refuse_missing(layer)
     return targets
 
 
@@ -179,12 +182,16 @@ def _refuse_repeated(net: Net) -> None:
         )
 
 
-def _refuse_not_finite(layer: Layer) -> None:
+def _refuse_missing(layer: Layer) -> None:
     if not layer.blobs:
         raise ModelError(f'layer "{layer.name}" ({layer.type}) has no weights; load a caffemodel')
-    bad = layer.blobs[0].size - int(np.count_nonzero(np.isfinite(layer.blobs[0])))
-    if bad:
-        raise ModelError(
-            f'layer "{layer.name}": {bad} of {layer.blobs[0].size} weights are NaN or infinite; '
-            "is the caffemodel damaged?"
-        )
+
+
+def _refuse_not_finite(layer: Layer) -> None:
+    for i, blob in enumerate(layer.blobs):
+        bad = blob.size - int(np.count_nonzero(np.isfinite(blob)))
+        if bad:
+            raise ModelError(
+                f'layer "{layer.name}": {bad} of {blob.size} values of blob {i} are NaN or '
+                "infinite; is the caffemodel damaged?"
+            )
