@@ -1,0 +1,50 @@
+"""The demo: compress the digits net in two ways, and show what it costs and what it brings.
+
+Every line that begins with ``$`` is the command as a user would type it, and is really run.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path("models/digits")  # the demo is run from the top of the repository
+OUT = Path("demo-output")
+MODEL = [f"{HERE}/deploy.prototxt", f"{HERE}/weights.caffemodel"]
+CUTS = (("scnn", "0.5"), ("scnn", "0.3"), ("magnitude", "0.5"))
+
+
+def shell(*words: str) -> None:
+    """Echo a command and run it with this interpreter."""
+    print(f"\n$ {' '.join(words)}", flush=True)
+    program = [sys.executable, "-m", "caffe_scnn"] if words[0] == "caffe-scnn" else [sys.executable]
+    status = subprocess.run([*program, *words[1:]], check=False).returncode
+    if status:
+        sys.exit(status)
+
+
+def main() -> None:
+    """Run the session."""
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir()
+    digits = f"{OUT}/held_out.npz"
+    print("A small net that reads digits, trained beforehand; 360 digits it has never seen.")
+    shell("python", f"{HERE}/data.py", digits)
+    shell("caffe-scnn", "info", *MODEL)
+    shell("caffe-scnn", "evaluate", "classify", *MODEL, "--input", digits)
+    for method, density in CUTS:
+        folder = f"{OUT}/{method}-{density}"
+        sparse = [f"{folder}/deploy.prototxt", f"{folder}/weights.caffemodel"]
+        shell(
+            "caffe-scnn", "compress", *MODEL, "-o", folder, "--method", method, "--density", density
+        )
+        shell("caffe-scnn", "evaluate", "classify", *sparse, "--input", digits)
+    sparse = [f"{OUT}/scnn-0.5/deploy.prototxt", f"{OUT}/scnn-0.5/weights.caffemodel"]
+    shell("caffe-scnn", "run", *sparse, "--random-input", "-o", f"{OUT}/blobs.npz")
+    shell("caffe-scnn", "bench", *sparse, "--against", *MODEL, "--threads", "1")
+
+
+if __name__ == "__main__":
+    main()
