@@ -60,7 +60,8 @@ def test_running_does_not_import_what_only_other_commands_need(model: ModelFiles
     script = (
         "import sys\n"
         "from caffe_scnn.cli import main\n"
-        f"try: main(['run', {str(model.prototxt)!r}, {str(model.caffemodel)!r}, '--random-input'])\n"
+        f"files = [{str(model.prototxt)!r}, {str(model.caffemodel)!r}]\n"
+        "try: main(['run', *files, '--random-input'])\n"
         "except SystemExit as end: assert not end.code, end\n"
         "heavy = {'cv2', 'sklearn', 'rich'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
@@ -186,7 +187,7 @@ def test_markdown_and_json_show_the_same(model: ModelFiles) -> None:
     assert len(answer("info", model.prototxt, model.caffemodel)["layers"]) == 6
 
 
-# --- many models ------------------------------------------------------------------------------------------
+# --- many models ----------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def model(tmp_path: Path) -> ModelFiles:
     return make_model(tmp_path / "model")
 
 
-# --- info ---------------------------------------------------------------------------------------------------
+# --- info -----------------------------------------------------------------------------------------
 
 
 def test_info_counts_layers_and_totals(model: ModelFiles) -> None:
@@ -60,7 +60,7 @@ def test_info_of_a_caffemodel_alone(model: ModelFiles, tmp_path: Path) -> None:
     assert "5x96 5" in call("info", model.caffemodel).stdout
 
 
-# --- convert ------------------------------------------------------------------------------------------------
+# --- convert --------------------------------------------------------------------------------------
 
 
 def test_convert_upgrades_only_what_is_old(model: ModelFiles, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_convert_selects_a_phase(golden_dir: Path, tmp_path: Path) -> None:
     assert any("phase TRAIN, level 1" in note for note in data["notes"])
 
 
-# --- compress -----------------------------------------------------------------------------------------------
+# --- compress -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["scnn", "magnitude"])
@@ -303,7 +303,7 @@ def test_the_preprocessing_goes_along(model: ModelFiles, tmp_path: Path) -> None
     assert "scale = 0.5" in text
 
 
-# --- output folders -----------------------------------------------------------------------------------------
+# --- output folders -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ["convert", "compress"])
@@ -330,7 +330,7 @@ def test_a_place_that_cannot_be_written_leaves_nothing(
     assert sorted(os.listdir(tmp_path)) == ["file", "model"]
 
 
-# --- run ----------------------------------------------------------------------------------------------------
+# --- run ------------------------------------------------------------------------------------------
 
 
 def test_run_writes_blobs_by_name(model: ModelFiles, tmp_path: Path) -> None:
@@ -431,7 +431,7 @@ def test_an_output_file_that_cannot_be_written_is_named(model: ModelFiles, tmp_p
     assert "o.npz" in line
 
 
-# --- bad models ---------------------------------------------------------------------------------------------
+# --- bad models -----------------------------------------------------------------------------------
 
 
 def test_swapped_arguments_are_refused(model: ModelFiles) -> None:
@@ -489,7 +489,7 @@ def test_there_are_error_cases() -> None:
     assert len(error_cases()) == 70
 
 
-# --- compare ------------------------------------------------------------------------------------------------
+# --- compare --------------------------------------------------------------------------------------
 
 
 def test_compare_names_the_first_divergence_and_fails(model: ModelFiles, tmp_path: Path) -> None:
@@ -572,7 +572,7 @@ def test_a_golden_that_is_none_is_refused(model: ModelFiles, tmp_path: Path) -> 
     assert "broken.npz" in refusal("compare", *files, tmp_path / "broken.npz")
 
 
-# --- bench and doctor -------------------------------------------------------------------------------------
+# --- bench and doctor -----------------------------------------------------------------------------
 
 
 def test_bench_measures_layers_and_the_ratio(model: ModelFiles) -> None:

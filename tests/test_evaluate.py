@@ -45,7 +45,7 @@ def opened(text: str, seed: int = 0) -> Net:
     return net
 
 
-# --- the measure of difference ------------------------------------------------------------------------
+# --- the measure of difference --------------------------------------------------------------------
 
 
 def test_difference_and_magnitude_are_largest_absolute_values() -> None:
@@ -77,7 +77,7 @@ def test_special_values_elsewhere_and_other_shapes_differ_infinitely(
     assert difference(np.float32(got), np.float32(wanted))[0] == np.inf
 
 
-# --- comparison of nets ---------------------------------------------------------------------------------
+# --- comparison of nets ---------------------------------------------------------------------------
 
 
 def test_a_net_agrees_with_itself_exactly() -> None:
@@ -182,7 +182,7 @@ def test_a_golden_for_another_net_is_refused(tmp_path: Path) -> None:
         compare_with_golden(opened(BRIGHTEST), Golden.read(tmp_path / "g.npz"))
 
 
-# --- arrays ---------------------------------------------------------------------------------------------
+# --- arrays ---------------------------------------------------------------------------------------
 
 
 def test_arrays_survive_their_file_whatever_their_names(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_shapes_of_inputs_are_read_from_the_prototxt() -> None:
     assert input_shapes(Net.parse('layer { name: "i" type: "Input" top: "a" }')) == {"a": None}
 
 
-# --- classes ----------------------------------------------------------------------------------------------
+# --- classes --------------------------------------------------------------------------------------
 
 
 def test_of_equal_scores_the_lower_class_comes_first() -> None:
@@ -331,7 +331,7 @@ def test_a_net_of_several_inputs_or_outputs_is_refused() -> None:
         Classifier(Executor(opened(two)), "conv1").scores(np.zeros((1, 3, 8, 8), np.float32))
 
 
-# --- lists --------------------------------------------------------------------------------------------------
+# --- lists ----------------------------------------------------------------------------------------
 
 
 def test_a_list_is_split_at_the_last_blank(tmp_path: Path) -> None:
@@ -392,7 +392,7 @@ def test_arrays_that_are_no_labelled_images_are_refused(
         read_labelled_arrays(tmp_path / "d.npz")
 
 
-# --- times ----------------------------------------------------------------------------------------------------
+# --- times ----------------------------------------------------------------------------------------
 
 
 def test_candidates_take_turns_after_warming_up() -> None:

@@ -81,7 +81,7 @@ def test_value_is_pixel_minus_mean_times_scale(picture: Path) -> None:
     np.testing.assert_array_equal(got, (plain - np.float32([[[10]], [[20]], [[30]]])) * 0.5)
 
 
-# --- means ------------------------------------------------------------------------------------------
+# --- means ----------------------------------------------------------------------------------------
 
 
 def test_a_mean_picture_is_subtracted_before_the_crop(picture: Path, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_an_array_that_is_no_mean_is_refused(tmp_path: Path, values: np.ndarray)
         read_mean(tmp_path / "mean.npy")
 
 
-# --- what does not fit ------------------------------------------------------------------------------
+# --- what does not fit ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_an_input_that_is_no_picture_is_refused() -> None:
         fitted((1, 3))
 
 
-# --- arrays ------------------------------------------------------------------------------------------
+# --- arrays ---------------------------------------------------------------------------------------
 
 
 def test_arrays_get_mean_and_scale_only() -> None:
@@ -247,7 +247,7 @@ def test_arrays_of_another_shape_are_refused() -> None:
         fitted().pixels(np.zeros((4, 3, 5, 6)))
 
 
-# --- preprocess.toml -----------------------------------------------------------------------------------
+# --- preprocess.toml ------------------------------------------------------------------------------
 
 
 def test_settings_survive_their_file(tmp_path: Path) -> None:

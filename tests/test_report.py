@@ -7,8 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from caffe_scnn.report import Column, Report, Table
-from caffe_scnn.report import numbers
+from caffe_scnn.report import Column, Report, Table, numbers
 from caffe_scnn.report.report import plain
 
 TABLE = Table(

@@ -27,6 +27,11 @@ class ModelFiles:
     prototxt: Path | None
     caffemodel: Path | None
 
+    @classmethod
+    def of(cls, prototxt: Path, caffemodel: Path | None = None) -> ModelFiles:
+        """Return the model of these files, named after the prototxt."""
+        return cls(prototxt.stem, prototxt, caffemodel)
+
     @property
     def folder(self) -> Path:
         """Where the model lies."""

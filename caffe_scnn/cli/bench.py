@@ -72,7 +72,7 @@ def command(
         if model.caffemodel is None:
             fill_randomly(net, source.seed)
             click.echo("no caffemodel: measured with dense random weights", err=True)
-        other = opening.load(ModelFiles("against", *against)) if against else None
+        other = opening.load(ModelFiles.of(*against)) if against else None
         inputs = source.inputs(net)
         return benchmark_report(benchmark(net, inputs, other, threads=threads, repeat=repeat))
 

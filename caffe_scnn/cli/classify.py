@@ -36,12 +36,10 @@ COLUMNS = (
 
 def _split(files: tuple[Path, ...], **rest: Any) -> tuple[Models, tuple[Path, ...]]:
     """Take the model from the first two files, unless ``--models`` names the models."""
-    many = rest["models"] is not None
-    prototxt, caffemodel, *images = (None, None, *files) if many else (*files, *[None] * 2)
-    images = [image for image in images if image is not None]
-    if not images:
+    at = 2 if rest["models"] is None else 0
+    if len(files) <= at:
         raise click.UsageError("give at least one IMAGE after the model")
-    return make_models(prototxt, caffemodel, weights=True, **rest), tuple(images)
+    return make_models(files[:at], weights=True, **rest), files[at:]
 
 
 @click.command(

@@ -45,21 +45,16 @@ class Sides:
 
 def _sides(files: tuple[Path, ...], **rest: Any) -> Sides:
     """Sort the files: A [a] GOLDEN.npz, A B or A a B b; nothing but ``--models`` means goldens."""
-    golden = files[-1] if files and files[-1].suffix == ".npz" else None
-    nets = files[:-1] if golden else files
-    if rest["models"] is not None and not files:
-        return Sides(make_models(None, None, weights=False, **rest), None, None)
-    if golden is not None and len(nets) in (1, 2):
-        return Sides(
-            make_models(*nets, *[None] * (2 - len(nets)), weights=False, **rest), None, golden
-        )
-    if golden is None and len(nets) in (2, 4):
-        first, second = nets[: len(nets) // 2], nets[len(nets) // 2 :]
-        models = make_models(*first, *[None] * (2 - len(first)), weights=False, **rest)
-        return Sides(models, ModelFiles("b", *second, *[None] * (2 - len(second))), None)
+    if rest["models"] is not None or (len(files) in (2, 3) and files[-1].suffix == ".npz"):
+        golden = files[-1] if files else None
+        return Sides(make_models(files[:-1], weights=False, **rest), None, golden)
+    if len(files) in (2, 4):
+        half = len(files) // 2
+        models = make_models(files[:half], weights=False, **rest)
+        return Sides(models, ModelFiles.of(*files[half:]), None)
     raise click.UsageError(
         "give A.prototxt [A.caffemodel] GOLDEN.npz, or A.prototxt A.caffemodel B.prototxt "
-        "B.caffemodel"
+        "B.caffemodel, or --models"
     )
 
 

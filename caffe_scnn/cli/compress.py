@@ -69,8 +69,9 @@ class Wishes:
         foreign = [name for name in self.parameters if name not in parameter_names(kind)]
         if foreign:
             raise click.UsageError(f"--{foreign[0]} is no parameter of the method {kind.name}")
-        same = isinstance(base.method, kind)
-        method = replace(base.method, **self.parameters) if same else kind(**self.parameters)
+        method = kind(**self.parameters)
+        if isinstance(base.method, kind):
+            method = replace(base.method, **self.parameters)  # type: ignore[type-var]
         if self.density is None and self.error is None:
             return replace(base, method=method)
         return Goal(method, self.density, self.error)

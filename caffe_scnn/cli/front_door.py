@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Mapping
 from importlib import import_module
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 import click
 
@@ -81,9 +80,14 @@ class FrontDoor(CommandTable):
 
 
 def _show_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
 ) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    click.echo(f"warning: {message}", err=True)
 
 
 def examples(*lines: str) -> str:

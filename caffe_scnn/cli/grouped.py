@@ -30,11 +30,12 @@ def grouped(name: str, make: Callable[..., Any], *parameters: Decorator) -> Deco
             own = {key: values.pop(key) for key in known}
             return command(**{name: make(**own)}, **values)
 
-        before = len(_declared(collected))
+        decorated: Callable[..., Any] = collected
+        before = len(_declared(decorated))
         for parameter in reversed(parameters):
-            collected = parameter(collected)
-        known += [parameter.name for parameter in _declared(collected)[before:]]
-        return collected
+            decorated = parameter(decorated)
+        known += [parameter.name for parameter in _declared(decorated)[before:]]
+        return decorated
 
     return decorate
 

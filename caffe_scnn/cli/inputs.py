@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
-from caffe_scnn.cli.grouped import grouped
+from caffe_scnn.cli.grouped import Decorator, grouped
 from caffe_scnn.cli.models import FILE
 from caffe_scnn.cli.opening import seed_option
 from caffe_scnn.evaluate.arrays import Values, input_shapes, pick_inputs, random_inputs, read_arrays
@@ -41,7 +40,7 @@ def _make(
     return Source(input_path, seed, batch)
 
 
-def source_options(*, explicit: bool) -> Any:
+def source_options(*, explicit: bool) -> Decorator:
     """Let a command take ``--input`` or random values.
 
     Parameters

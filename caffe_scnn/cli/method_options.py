@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import Field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -46,23 +47,19 @@ def _kind(hint: Any) -> Any:
         return click.Choice(get_args(hint))
     words = [word for part in get_args(hint) for word in get_args(part)]
     if words:
-        return _NumberOrWord(words)
+        return _number_or(words)
     return hint
 
 
-class _NumberOrWord(click.ParamType):
-    """An integer, or one of a few words."""
+def _number_or(words: list[str]) -> Callable[[str], int | str]:
+    """Return a converter to an integer or one of a few words."""
 
-    def __init__(self, words: list[str]) -> None:
-        self.words = words
-        self.name = "|".join(["INTEGER", *words])
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | str:
-        if value in self.words:
-            return str(value)
+    def convert(text: str) -> int | str:
         try:
-            return int(value)
+            return text if text in words else int(text)
         except ValueError:
-            self.fail(f"{value!r} is neither an integer nor {' or '.join(self.words)}", param, ctx)
+            wanted = " or ".join(["an integer", *words])
+            raise click.BadParameter(f"{text!r} is not {wanted}") from None
+
+    convert.__name__ = "|".join(["integer", *words])
+    return convert

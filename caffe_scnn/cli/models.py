@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,8 @@ def takes_models(*, weights: bool) -> Decorator:
     """
 
     def make(prototxt: Path | None, caffemodel: Path | None, **rest: Any) -> Models:
-        return make_models(prototxt, caffemodel, weights=weights, **rest)
+        files = [path for path in (prototxt, caffemodel) if path is not None]
+        return make_models(files, weights=weights, **rest)
 
     return grouped(
         "models",
@@ -115,8 +116,7 @@ def takes_models(*, weights: bool) -> Decorator:
 
 
 def make_models(
-    prototxt: Path | None,
-    caffemodel: Path | None,
+    files: Sequence[Path],
     *,
     models: str | None,
     keep_going: bool,
@@ -124,14 +124,14 @@ def make_models(
     as_markdown: bool,
     weights: bool,
 ) -> Models:
-    """Check that there is one model or a pattern, not both and not neither."""
-    if models is not None and prototxt is not None:
+    """Check that there are the files of one model or a pattern, not both and not neither."""
+    if models is not None and files:
         raise click.UsageError("give either files or --models, not both")
-    if models is None and prototxt is None:
+    if models is None and not files:
         raise click.UsageError("give a PROTOTXT, or --models 'GLOB'")
-    if models is None and weights and caffemodel is None:
+    if models is None and weights and len(files) < 2:
         raise click.UsageError("give the CAFFEMODEL too: this command needs weights")
-    one = ModelFiles(prototxt.stem, prototxt, caffemodel) if prototxt else None
+    one = ModelFiles.of(*files) if files else None
     return Models(one, models, keep_going, weights, Output(as_json, as_markdown))
 
 

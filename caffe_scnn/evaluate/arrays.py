@@ -146,8 +146,8 @@ def _find(
     if f"u8/{name}" not in arrays:
         return None
     pixels = arrays[f"u8/{name}"].astype(np.float32)
-    mean = arrays.get(f"mean/{name}", np.float32([0])).astype(np.float32)
-    scale = arrays.get(f"scale/{name}", np.float32(1)).astype(np.float32)
+    mean = arrays.get(f"mean/{name}", np.zeros(1)).astype(np.float32)
+    scale = arrays.get(f"scale/{name}", np.ones(())).astype(np.float32)
     return (pixels - mean.reshape(-1, 1, 1)) * scale
 
 

@@ -153,7 +153,7 @@ def predict(
     ]
 
 
-def batches(items: Sequence[Any], size: int) -> Iterator[Any]:
+def batches(items: Sequence[Any] | NDArray[Any], size: int) -> Iterator[Any]:
     """Cut a sequence, or an array's first axis, into pieces of ``size`` (the last may be less)."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

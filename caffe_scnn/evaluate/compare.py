@@ -175,7 +175,8 @@ def compare_blobs(
 
 
 def _is_special(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return ~np.isfinite(values) | (values == NO_CELLS)
+    special: NDArray[np.bool_] = ~np.isfinite(values) | (values == NO_CELLS)
+    return special
 
 
 def _producers(net: Net) -> dict[str, str]:
