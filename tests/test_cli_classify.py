@@ -115,6 +115,18 @@ def test_settings_are_kept_beside_the_model_and_found_again(
     assert "resized to 6x6, 4x4 in the middle, (pixel - [0, 0, 0])" in result.stderr
 
 
+def test_a_mean_is_named_from_where_one_stands(
+    model: ModelFiles, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "mean.npy", np.array([200.0, 0.0, 0.0]))
+    monkeypatch.chdir(tmp_path)
+    arguments = ("classify", model.prototxt, model.caffemodel, pictures / "blue.png")
+    first = answer(*arguments, "--mean", "mean.npy", "--save-preprocess")
+    monkeypatch.chdir(pictures)
+    assert answer(*arguments) == first
+    assert first["images"][0]["top"][0]["score"] == 0
+
+
 def test_evaluate_takes_arrays(model: ModelFiles, tmp_path: Path) -> None:
     x = np.zeros((3, 3, 4, 4), np.uint8)
     x[[0, 1, 2], [0, 1, 2]] = 255

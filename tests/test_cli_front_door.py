@@ -154,12 +154,14 @@ def test_ctrl_c_ends_with_130_and_no_traceback(
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    blob = "d" * 2000  # much more text than a pipe holds
     layers = "".join(
-        f'layer {{ name: "relu{i}" type: "ReLU" bottom: "data" top: "data" }}\n'
-        for i in range(3000)
+        f'layer {{ name: "relu{i}" type: "ReLU" bottom: "{blob}" top: "{blob}" }}\n'
+        for i in range(1000)
     )
     path = tmp_path / "long.prototxt"
-    path.write_text('input: "data" input_dim: 1 input_dim: 1 input_dim: 1 input_dim: 1\n' + layers)
+    dims = "input_dim: 1 " * 4
+    path.write_text(f'input: "{blob}" {dims}\n{layers}')
     command = [sys.executable, "-m", "caffe_scnn", "info", str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -88,6 +88,19 @@ def test_a_net_agrees_with_itself_exactly() -> None:
     assert comparison.blobs[0].layer == "relu1"  # it writes conv1 last
 
 
+def test_blobs_are_compared_in_the_order_of_their_last_values() -> None:
+    text = BRIGHTEST + (
+        'layer { name: "other" type: "ReLU" bottom: "data" top: "other" }\n'
+        'layer { name: "last" type: "ReLU" bottom: "mean" top: "mean" }\n'
+    )
+    net = opened(text)
+    comparison = compare_nets(net, opened(text), random_inputs(input_shapes(net), 1))
+    assert [(blob.blob, blob.layer) for blob in comparison.blobs] == [
+        ("other", "other"),
+        ("mean", "last"),
+    ]
+
+
 def test_the_first_divergence_is_named_and_measured() -> None:
     net, other = opened(TINY), opened(TINY)
     net.layer("conv2").blobs[1][2] += 1e-2
@@ -264,6 +277,8 @@ def test_shapes_of_inputs_are_read_from_the_prototxt() -> None:
 def test_of_equal_scores_the_lower_class_comes_first() -> None:
     scores = np.float32([[1, 3, 3, 2], [5, 5, 5, 5]])
     np.testing.assert_array_equal(top_classes(scores, 3), [[1, 2, 3], [0, 1, 2]])
+    many = np.tile(np.float32([1, 2]), (1, 500))
+    np.testing.assert_array_equal(top_classes(many, 4), [[1, 3, 5, 7]])
 
 
 def brightest() -> Classifier:
