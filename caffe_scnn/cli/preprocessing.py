@@ -42,9 +42,7 @@ class Preprocessing:
 def _make(save_preprocess: bool, mean: str | None, **values: Any) -> Preprocessing:
     given: dict[str, Any] = {key: value for key, value in values.items() if value is not None}
     if mean is not None:
-        parsed = parse_mean(mean)
-        # A file is named from where we are now, not from the model's folder.
-        given["mean"] = parsed.absolute() if isinstance(parsed, Path) else parsed
+        given["mean"] = parse_mean(mean)
     return Preprocessing(given, save_preprocess)
 
 
