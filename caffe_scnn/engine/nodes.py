@@ -104,8 +104,8 @@ def lower_net(net: Net, shapes: Mapping[str, Shape], wanted: list[str]) -> Progr
             for top, shape in zip(layer.tops, tops, strict=True):
                 program.inputs[top] = program.blobs[top] = Value(top, shape)
             continue
-        reads = [program.blobs[bottom] for bottom in layer.bottoms]
-        _add(program, layer, reads, tops)
+        if tops:  # Silence computes nothing
+            _add(program, layer, [program.blobs[bottom] for bottom in layer.bottoms], tops)
     if not program.blobs:
         raise ModelError("the net has no layers: there is nothing to run")
     for name in wanted:

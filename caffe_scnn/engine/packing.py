@@ -36,7 +36,7 @@ class Taps:
     @property
     def channels(self) -> int:
         """Input channels of a group."""
-        return self.offset.shape[1] // self.per_channel
+        return int(self.offset.shape[1] // self.per_channel)
 
     @property
     def reach(self) -> int:

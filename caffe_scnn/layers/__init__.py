@@ -5,48 +5,108 @@ from __future__ import annotations
 import difflib
 
 from caffe_scnn.errors import UnsupportedLayer
+from caffe_scnn.layers.absval import AbsVal
+from caffe_scnn.layers.accuracy import Accuracy
+from caffe_scnn.layers.argmax import ArgMax
 from caffe_scnn.layers.base import LayerType
 from caffe_scnn.layers.batch_norm import BatchNorm
+from caffe_scnn.layers.batch_reindex import BatchReindex
+from caffe_scnn.layers.bnll import BNLL
 from caffe_scnn.layers.clip import Clip
 from caffe_scnn.layers.concat import Concat
+from caffe_scnn.layers.contrastive_loss import ContrastiveLoss
 from caffe_scnn.layers.convolution import Convolution, DepthwiseConvolution
+from caffe_scnn.layers.crop import Crop
+from caffe_scnn.layers.deconvolution import Deconvolution
+from caffe_scnn.layers.dummy_data import DummyData
 from caffe_scnn.layers.eltwise import Eltwise
+from caffe_scnn.layers.elu import ELU
+from caffe_scnn.layers.embed import Embed
+from caffe_scnn.layers.euclidean_loss import EuclideanLoss
+from caffe_scnn.layers.exp import Exp
+from caffe_scnn.layers.hinge_loss import HingeLoss
 from caffe_scnn.layers.identity import Dropout, Split
+from caffe_scnn.layers.im2col import Im2col
+from caffe_scnn.layers.infogain_loss import InfogainLoss
 from caffe_scnn.layers.inner_product import InnerProduct
 from caffe_scnn.layers.input import Input
+from caffe_scnn.layers.log import Log
 from caffe_scnn.layers.lrn import LRN
+from caffe_scnn.layers.multinomial_logistic_loss import MultinomialLogisticLoss
+from caffe_scnn.layers.mvn import MVN
+from caffe_scnn.layers.parameter import Parameter
 from caffe_scnn.layers.pooling import Pooling
+from caffe_scnn.layers.power import Power
 from caffe_scnn.layers.prelu import PReLU
+from caffe_scnn.layers.reduction import Reduction
 from caffe_scnn.layers.relu import ReLU, ReLU6
 from caffe_scnn.layers.reshape import Flatten, Reshape
 from caffe_scnn.layers.scale import Bias, Scale
 from caffe_scnn.layers.sigmoid import Sigmoid, TanH
+from caffe_scnn.layers.sigmoid_cross_entropy_loss import SigmoidCrossEntropyLoss
+from caffe_scnn.layers.silence import Silence
+from caffe_scnn.layers.slice import Slice
 from caffe_scnn.layers.softmax import Softmax
+from caffe_scnn.layers.softmax_with_loss import SoftmaxWithLoss
+from caffe_scnn.layers.spp import SPP
+from caffe_scnn.layers.swish import Swish
+from caffe_scnn.layers.threshold import Threshold
+from caffe_scnn.layers.tile import Tile
 from caffe_scnn.model.net import Layer
 
 LAYER_TYPES: tuple[LayerType, ...] = (
+    AbsVal(),
+    Accuracy(),
+    ArgMax(),
     BatchNorm(),
+    BatchReindex(),
     Bias(),
+    BNLL(),
     Clip(),
     Concat(),
+    ContrastiveLoss(),
     Convolution(),
+    Crop(),
+    Deconvolution(),
     DepthwiseConvolution(),
     Dropout(),
+    DummyData(),
     Eltwise(),
+    ELU(),
+    Embed(),
+    EuclideanLoss(),
+    Exp(),
     Flatten(),
+    HingeLoss(),
+    Im2col(),
+    InfogainLoss(),
     InnerProduct(),
     Input(),
+    Log(),
     LRN(),
-    PReLU(),
+    MultinomialLogisticLoss(),
+    MVN(),
+    Parameter(),
     Pooling(),
+    Power(),
+    PReLU(),
+    Reduction(),
     ReLU(),
     ReLU6(),
     Reshape(),
     Scale(),
     Sigmoid(),
+    SigmoidCrossEntropyLoss(),
+    Silence(),
+    Slice(),
     Softmax(),
+    SoftmaxWithLoss(),
     Split(),
+    SPP(),
+    Swish(),
     TanH(),
+    Threshold(),
+    Tile(),
 )
 
 

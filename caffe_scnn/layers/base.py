@@ -228,8 +228,9 @@ class LayerType(ABC):
 
 
 def refuse(layer: Layer, reason: str) -> ModelError:
-    """Return the error that names the layer and its type; the caller raises it."""
-    return ModelError(f'layer "{layer.name}" ({layer.type}): {reason}')
+    """Return the error that names the layer, its type and line; the caller raises it."""
+    line = f", line {layer.line}" if layer.line else ""
+    return ModelError(f'layer "{layer.name}" ({layer.type}{line}): {reason}')
 
 
 def canonical_axis(layer: Layer, axis: int, ndim: int) -> int:

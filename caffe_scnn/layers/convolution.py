@@ -40,6 +40,14 @@ class Convolution(LayerType):
         """Return the number of groups."""
         return int(layer.proto.convolution_param.group)
 
+    def output_size(self, window: Window, size: Sequence[int]) -> Shape:
+        """Count the windows that lie wholly inside the padded input."""
+        return window.floor_output(size)
+
+    def weight_shape(self, outputs: int, channels: int, group: int) -> tuple[int, int]:
+        """Output channels first."""
+        return outputs, channels // group
+
     def infer(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         """Windows that lie wholly inside the padded input, for every bottom."""
         if len(layer.tops) != len(bottoms):
@@ -49,7 +57,7 @@ class Convolution(LayerType):
             raise refuse(layer, f"its bottoms differ in shape: {list(bottoms)}")
         window = self._window(layer, bottoms[0])
         self._check(layer, bottoms[0][axis])
-        size = window.floor_output(bottoms[0][axis + 1 :])
+        size = self.output_size(window, bottoms[0][axis + 1 :])
         outputs = int(layer.proto.convolution_param.num_output)
         return [(*shape[:axis], outputs, *size) for shape in bottoms]
 
@@ -59,8 +67,9 @@ class Convolution(LayerType):
         axis = canonical_axis(layer, param.axis, len(bottoms[0]))
         channels = bottoms[0][axis]
         window = self._window(layer, bottoms[0])
-        weights = (param.num_output, channels // self.group(layer, channels), *window.kernel)
-        blobs = [Param(weights, constant_fill(param.weight_filler))]
+        group = self.group(layer, channels)
+        weights = self.weight_shape(int(param.num_output), channels, group)
+        blobs = [Param((*weights, *window.kernel), constant_fill(param.weight_filler))]
         if param.bias_term:
             blobs.append(Param((param.num_output,), constant_fill(param.bias_filler)))
         return blobs

@@ -40,14 +40,21 @@ class Window:
         """Cut the padded input (N, C, …) into one array of the output's size for each tap."""
         border = [(0, 0), (0, 0), *((p, p) for p in self.pad)]
         padded = np.pad(x, border)
-        cuts = []
-        for position in product(*(range(k) for k in self.kernel)):
-            index = tuple(
-                slice(i * d, i * d + s * (n - 1) + 1, s)
-                for i, d, s, n in zip(position, self.dilation, self.stride, output, strict=True)
+        return [padded[tap] for tap in self.tap_slices(output)]
+
+    def tap_slices(self, output: Sequence[int]) -> list[tuple[slice, ...]]:
+        """Index, for each tap, the padded pixels (N, C, …) that it meets at every output pixel."""
+        return [
+            (
+                slice(None),
+                slice(None),
+                *(
+                    slice(i * d, i * d + s * (n - 1) + 1, s)
+                    for i, d, s, n in zip(position, self.dilation, self.stride, output, strict=True)
+                ),
             )
-            cuts.append(padded[(slice(None), slice(None), *index)])
-        return cuts
+            for position in product(*(range(k) for k in self.kernel))
+        ]
 
 
 def convolution_window(layer: Layer, axes: int) -> Window:

@@ -1,0 +1,69 @@
+"""SPP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from caffe_scnn.layers.base import (
+    Array,
+    Example,
+    LayerType,
+    Shape,
+    count,
+    refuse,
+)
+from caffe_scnn.layers.pooling import AVE, MAX, Pooling
+from caffe_scnn.model.net import Layer
+from caffe_scnn.proto import caffe_pb2 as pb
+
+
+class SPP(LayerType):
+    """Pooling to 1×1, 2×2, 4×4 … bins, flattened side by side (``spp_layer.cpp``)."""
+
+    type: ClassVar[str] = "SPP"
+
+    def infer(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        """Count the bins of all levels; a single level keeps its four axes."""
+        shape = bottoms[0]
+        if len(shape) != 4:
+            raise refuse(layer, f"needs a blob of four axes, got shape {shape}")
+        if layer.proto.spp_param.pyramid_height < 1:
+            raise refuse(layer, "pyramid_height must be given")
+        levels = [self._level(layer, shape, level) for level in range(self._height(layer))]
+        sizes = [Pooling().infer(pool, [shape])[0] for pool in levels]
+        if len(sizes) == 1:
+            return sizes
+        return [(shape[0], sum(count(size[1:]) for size in sizes))]
+
+    def reference(self, layer: Layer, bottoms: Sequence[Array]) -> list[Array]:
+        """Pool each level as a Pooling layer does."""
+        x = bottoms[0]
+        pools = [self._level(layer, x.shape, level) for level in range(self._height(layer))]
+        tops = [Pooling().reference(pool, [x])[0] for pool in pools]
+        return tops if len(tops) == 1 else [np.hstack([top.reshape(len(x), -1) for top in tops])]
+
+    def examples(self) -> list[Example]:
+        """Two levels, and one."""
+        return [
+            Example("spp_param { pyramid_height: 2 pool: MAX }", ((2, 3, 6, 7),)),
+            Example("spp_param { pyramid_height: 1 pool: AVE }", ((2, 3, 6, 7),)),
+        ]
+
+    def _height(self, layer: Layer) -> int:
+        return int(layer.proto.spp_param.pyramid_height)
+
+    def _level(self, layer: Layer, shape: Shape, level: int) -> Layer:
+        """Return the pooling layer that makes 2^level bins a side."""
+        bins = 2**level
+        kernel = [-(-n // bins) for n in shape[2:]]
+        pad = [(k * bins - n + 1) // 2 for k, n in zip(kernel, shape[2:], strict=True)]
+        proto = pb.LayerParameter(name=layer.name, type="SPP", bottom=layer.bottoms, top=layer.tops)
+        pool = proto.pooling_param
+        pool.pool = AVE if layer.proto.spp_param.pool == pb.SPPParameter.AVE else MAX
+        pool.kernel_h, pool.kernel_w = kernel
+        pool.stride_h, pool.stride_w = kernel
+        pool.pad_h, pool.pad_w = pad
+        return Layer(proto)
