@@ -147,6 +147,12 @@ def test_lists_become_any_other_list(form: str, new: list[int]) -> None:
     assert net.text().endswith("}  # c\n")
 
 
+def test_other_elements_of_a_list_keep_their_spelling() -> None:
+    net = Net.parse("layer { convolution_param { pad: [0x1, 2] } }")
+    net.layers[0].proto.convolution_param.pad[1] = 3
+    assert net.text() == "layer { convolution_param { pad: [0x1, 3] } }"
+
+
 def test_layers_written_as_a_list_come_and_go() -> None:
     text = 'layer [{ name: "a" fork: 1 }, { name: "b" }]\nlayer { name: "c" }\n'
     net = Net.parse(text)
@@ -198,6 +204,12 @@ def test_added_field_stays_on_the_line_of_a_one_line_layer() -> None:
     ]
 
 
+def test_added_field_is_kept_apart_from_what_follows() -> None:
+    net = Net.parse("layer{convolution_param{num_output:4kernel_size:3}}")
+    net.layers[0].proto.convolution_param.bias_term = False
+    assert net.text() == "layer{convolution_param{num_output:4 bias_term: false kernel_size:3}}"
+
+
 def test_added_field_does_not_bring_back_removed_neighbours() -> None:
     net = Net.parse('layer { bottom: "a" include { } relu_param { } }')
     layer = net.layers[0].proto
@@ -215,6 +227,15 @@ def test_removed_field_takes_its_lines_and_comment() -> None:
     gone, came = changed(SPREAD, change)
     assert gone == ['  top: "conv1"  # the top\n', "    num_output: 4  # few\n"]
     assert not came
+
+
+def test_fields_that_share_a_line_go_alone_or_with_it() -> None:
+    text = 'layer {\n  name: "n"\n  bottom: "a"; top: "b" # c\n}\n'
+    net = Net.parse(text)
+    del net.layers[0].proto.bottom[:]
+    assert net.text() == 'layer {\n  name: "n"\n  top: "b" # c\n}\n'
+    del net.layers[0].proto.top[:]
+    assert net.text() == 'layer {\n  name: "n"\n}\n'
 
 
 def test_removed_fields_leave_their_neighbours_on_the_line() -> None:
@@ -264,8 +285,12 @@ def test_layer_appended_after_a_last_line_without_end() -> None:
 
 def test_layers_of_one_line_are_separated() -> None:
     net = Net.parse('layer { name: "a" } layer { name: "b" }\n')
-    net.insert_after(net.layers[0], Layer(pb.LayerParameter(name="x")))
-    assert [layer.name for layer in Net.parse(net.text())] == ["a", "x", "b"]
+    commented = Net.parse(SPREAD).layer("conv1")
+    net.insert_after(net.layers[0], Layer(pb.LayerParameter(name="x")), commented)
+    assert [layer.name for layer in Net.parse(net.text())] == ["a", "x", "conv1", "b"]
+    net.layers.insert(0, commented)
+    del net.layers[1]
+    assert [layer.name for layer in Net.parse(net.text())] == ["conv1", "x", "conv1", "b"]
 
 
 def test_removed_layer_takes_only_its_lines() -> None:
@@ -353,6 +378,16 @@ def test_what_old_inputs_cannot_say_becomes_a_layer() -> None:
     net.layers[0].proto.input_param.shape[0].dim.append(2)
     assert "input_dim" not in net.text()
     assert [layer.proto for layer in Net.parse(net.text())] == [layer.proto for layer in net]
+
+
+def test_a_second_copy_of_old_inputs_becomes_a_layer() -> None:
+    net = Net.parse(OLD)
+    twin = net.layers[0].copy()
+    twin.proto.top[0] = "other"
+    net.layers.append(twin)
+    again = Net.parse(net.text())
+    assert [layer.tops for layer in again] == [["data"], ["r"], ["other"]]
+    assert net.text().startswith(OLD)
 
 
 def test_old_inputs_without_shapes_stay() -> None:

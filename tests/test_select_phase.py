@@ -64,10 +64,11 @@ def test_unknown_phase_is_refused() -> None:
 
 def test_the_net_given_is_not_changed_and_kept_layers_lose_their_rules() -> None:
     text = 'layer { name: "a" include { stage: "s" } }\nlayer { name: "b" exclude { } }\n'
+    text += 'layer { name: "c" exclude { phase: TRAIN } }\n'
     net = Net.parse(text)
     selected = select_phase(net, stages=["s"])
     assert net.text() == text
-    assert selected.text() == 'layer { name: "a" }\n'
+    assert selected.text() == 'layer { name: "a" }\nlayer { name: "c" }\n'
 
 
 @pytest.mark.parametrize("case", ["filter_default", "filter_deploy", "filter_train", "train_val"])

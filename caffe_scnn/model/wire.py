@@ -116,7 +116,7 @@ class WireFile:
             at += 1
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
-                return value & 0xFFFF_FFFF_FFFF_FFFF, at
+                return value, at
             shift += 7
         raise self.broken(at)
 
