@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 from cli_support import TINY, answer, call, make_model, refusal
 from click.testing import CliRunner
 
+import caffe_scnn
 from caffe_scnn.batch import ModelFiles
 from caffe_scnn.cli import COMMANDS, main
 from caffe_scnn.cli import info as info_command
@@ -173,6 +175,20 @@ def test_warnings_go_to_stderr(tmp_path: Path, model: ModelFiles) -> None:
     assert result.stderr.startswith("warning: ")
     assert '"more"' in result.stderr
     json.loads(result.stdout)
+
+
+def test_names_that_the_terminal_cannot_show_are_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_bytes(TINY.encode().replace(b"relu1", "größe→".encode() + b"\xe9"))
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "caffe_scnn", "info", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "gr\\xf6\\xdfe\\u2192" in done.stdout
+
+
+def test_the_version_is_told() -> None:
+    assert call("--version").stdout == f"caffe-scnn, version {caffe_scnn.__version__}\n"
 
 
 def test_markdown_and_json_show_the_same(model: ModelFiles) -> None:

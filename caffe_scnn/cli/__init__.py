@@ -3,6 +3,9 @@
 To add one, write ``cli/<name>.py`` with a click command called ``command``, and a line below.
 """
 
+import click
+
+from caffe_scnn import __version__
 from caffe_scnn.cli.front_door import FrontDoor
 
 COMMANDS = {
@@ -17,10 +20,12 @@ COMMANDS = {
     "doctor": "Show what this machine and this installation offer.",
 }
 
-main = FrontDoor(
-    name="caffe-scnn",
-    commands_help=COMMANDS,
-    module="caffe_scnn.cli.{}",
-    help="Read a Caffe model, make it sparse, write it back, and run it fast on a CPU.",
-    epilog="Exit status: 0 done, 1 a check failed, 2 bad input or usage.",
+main = click.version_option(__version__, prog_name="caffe-scnn")(
+    FrontDoor(
+        name="caffe-scnn",
+        commands_help=COMMANDS,
+        module="caffe_scnn.cli.{}",
+        help="Read a Caffe model, make it sparse, write it back, and run it fast on a CPU.",
+        epilog="Exit status: 0 done, 1 a check failed, 2 bad input or usage.",
+    )
 )

@@ -31,9 +31,9 @@ COLUMNS = (
     Column("layer"),
     Column("written", "written as", names, left=True),
     Column("macs_before", "MACs", count),
-    Column("macs_after", "→", count),
+    Column("macs_after", "MACs after", count),
     Column("nonzeros_before", "non-zeros", count),
-    Column("nonzeros_after", "→", count),
+    Column("nonzeros_after", "non-zeros after", count),
     Column("density", show=percent),
     Column("weight_error", "weight error", significant),
 )
@@ -235,7 +235,7 @@ def compression_report(
         "MACs on non-zero weights; density: non-zeros written over the layer's original weights; "
         "the whole net's non-zeros include biases.",
         f"{CAFFEMODEL}: {megabytes(files.size_after)}, before {megabytes(files.size_before)}. "
-        "Caffe stores zeros like any number: what was made sparse is faster, not smaller on disk.",
+        "Caffe stores zeros like any number: a sparse model is not smaller on disk.",
     ]
     if time:
         said.append(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import warnings
 from collections.abc import Mapping
 from importlib import import_module
@@ -65,6 +67,10 @@ class FrontDoor(CommandTable):
         """
         from caffe_scnn.batch import USER_ERRORS, explain
 
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # Names in prototxts may be of any encoding, and a terminal too.
+                stream.reconfigure(errors="backslashreplace")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("always", UserWarning)
