@@ -7,8 +7,9 @@ import os
 from caffe_scnn import _kernels
 from caffe_scnn.errors import KernelError
 
-# Below this many multiply-accumulates (or values moved) a parallel region costs more than it saves.
-SERIAL_WORK = 100_000
+# Below this many multiply-accumulates (some 20 µs) a parallel region costs more than it saves.
+SERIAL_WORK = 1_500_000
+MOVED = 16  # a value that is only read and written takes as long as so many of them
 
 
 def resolve_threads(threads: int | None) -> int:
@@ -33,5 +34,5 @@ def resolve_threads(threads: int | None) -> int:
 
 
 def threads_for(work: int, threads: int) -> int:
-    """Return 1 for work too small to share, else ``threads``."""
+    """Return 1 for work (in multiply-accumulates) too small to share, else ``threads``."""
     return 1 if work < SERIAL_WORK else threads

@@ -12,7 +12,7 @@ from caffe_scnn.engine.ops.base import Context, Op
 from caffe_scnn.engine.ops.finish import finish_of
 from caffe_scnn.engine.packing import Finish
 from caffe_scnn.engine.tensor import Float32
-from caffe_scnn.engine.threads import threads_for
+from caffe_scnn.engine.threads import MOVED, threads_for
 from caffe_scnn.layers.base import AffineSpec
 
 
@@ -36,7 +36,7 @@ class AffineOp(Op):
         )
         self.low, self.high = finish.low, finish.high
         self.isa, self.kernel = context.isa, f"f32_affine__{context.isa}"
-        self.threads = threads_for(int(np.prod(self.writes[0].shape)), context.threads)
+        self.threads = threads_for(MOVED * int(np.prod(self.writes[0].shape)), context.threads)
 
     def run(self, arena: Float32) -> None:
         """Compute every plane."""

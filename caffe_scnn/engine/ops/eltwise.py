@@ -11,7 +11,7 @@ from caffe_scnn.engine.nodes import Node
 from caffe_scnn.engine.ops.base import Context, Op
 from caffe_scnn.engine.ops.finish import finish_of
 from caffe_scnn.engine.tensor import Float32
-from caffe_scnn.engine.threads import threads_for
+from caffe_scnn.engine.threads import MOVED, threads_for
 from caffe_scnn.layers.base import EltwiseSpec
 
 OPERATIONS = {"sum": 0, "prod": 1, "max": 2}
@@ -30,7 +30,7 @@ class EltwiseOp(Op):
         finish = finish_of(None, node.finish)
         self.low, self.high = finish.low, finish.high
         self.isa, self.kernel = context.isa, f"f32_binary__{context.isa}"
-        self.threads = threads_for(int(np.prod(self.writes[0].shape)), context.threads)
+        self.threads = threads_for(MOVED * int(np.prod(self.writes[0].shape)), context.threads)
 
     def run(self, arena: Float32) -> None:
         """Fold the operands from the left; the clamp belongs to the last step."""

@@ -10,7 +10,7 @@ from caffe_scnn import _kernels
 from caffe_scnn.engine.nodes import Node
 from caffe_scnn.engine.ops.base import Context, Op
 from caffe_scnn.engine.tensor import Float32
-from caffe_scnn.engine.threads import threads_for
+from caffe_scnn.engine.threads import MOVED, threads_for
 from caffe_scnn.layers.base import LRNSpec
 
 
@@ -24,7 +24,7 @@ class LRNOp(Op):
         assert isinstance(node.spec, LRNSpec)
         self.isa, self.spec = context.isa, node.spec
         self.kernel = f"f32_lrn__{context.isa}"
-        work = int(np.prod(self.writes[0].shape)) * node.spec.local_size
+        work = MOVED * int(np.prod(self.writes[0].shape))
         self.threads = threads_for(work, context.threads)
 
     def run(self, arena: Float32) -> None:

@@ -10,7 +10,7 @@ from caffe_scnn import _kernels
 from caffe_scnn.engine.nodes import Node
 from caffe_scnn.engine.ops.base import Context, Op
 from caffe_scnn.engine.tensor import Float32
-from caffe_scnn.engine.threads import threads_for
+from caffe_scnn.engine.threads import MOVED, threads_for
 from caffe_scnn.layers.base import PoolingSpec
 
 
@@ -24,7 +24,7 @@ class PoolingOp(Op):
         assert isinstance(node.spec, PoolingSpec)
         self.isa, self.spec = context.isa, node.spec
         self.kernel = f"f32_{node.spec.method}pool__{context.isa}"
-        work = int(np.prod(self.writes[0].shape)) * int(np.prod(node.spec.kernel))
+        work = MOVED * int(np.prod(self.writes[0].shape))
         self.threads = threads_for(work, context.threads)
         row = 2 * (self.reads[0].width + node.spec.kernel[1] + 16)
         self.rows = np.empty((self.threads, row), np.float32)
