@@ -42,8 +42,9 @@ def read_list(path: Path, folder: Path) -> list[LabelledPicture]:
     for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
-        name, _, label = line.strip().rpartition(" ")
-        if not name or not (label.isascii() and label.isdigit()):
+        name, *rest = line.rsplit(maxsplit=1)
+        label = rest[0] if rest else ""
+        if not (label.isascii() and label.isdigit()):
             raise FormatError(
                 f'each line is a picture, a blank and its class (0, 1, …), not "{line.strip()}"',
                 str(path),
