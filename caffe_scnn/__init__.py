@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from caffe_scnn.engine import Executor, PackedMatrix, pack, spmm
     from caffe_scnn.errors import CaffeScnnError
     from caffe_scnn.layers.summary import summarize
-    from caffe_scnn.load import load
+    from caffe_scnn.loading import load
     from caffe_scnn.model.caffemodel import read_caffemodel, write_caffemodel
     from caffe_scnn.model.net import Layer, Net
 
@@ -47,7 +47,7 @@ _HOMES = {
     "PackedMatrix": "caffe_scnn.engine",
     "Recipe": "caffe_scnn.decompose",
     "compress": "caffe_scnn.decompose",
-    "load": "caffe_scnn.load",
+    "load": "caffe_scnn.loading",
     "pack": "caffe_scnn.engine",
     "read_caffemodel": "caffe_scnn.model.caffemodel",
     "spmm": "caffe_scnn.engine",

@@ -1,4 +1,4 @@
-"""What the library raises when it cannot go on: one message that says what, where and the remedy."""
+"""Errors a user can act on: one message with the cause, the place, the numbers and the remedy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ class FormatError(CaffeScnnError):
     """
 
     def __init__(
-        self, message: str, path: str | None = None, line: int | None = None, column: int | None = None
+        self,
+        message: str,
+        path: str | None = None,
+        line: int | None = None,
+        column: int | None = None,
     ) -> None:
         place = ":".join(str(part) for part in (path, line, column) if part is not None)
         super().__init__(f"{place}: {message}" if place else message)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from caffe_scnn.errors import FormatError, ModelError
 from caffe_scnn.layers.binding import attach, bind, count_nonfinite
 from caffe_scnn.layers.reference import run
-from caffe_scnn.load import load, load_weights, open_net
+from caffe_scnn.loading import load, load_weights, open_net
 from caffe_scnn.model.blob import StoredBlob
 from caffe_scnn.model.caffemodel import (
     StoredLayer,

@@ -10,7 +10,7 @@ import pytest
 
 from caffe_scnn.engine import Executor
 from caffe_scnn.errors import CaffeScnnError
-from caffe_scnn.load import load
+from caffe_scnn.loading import load
 
 PHRASES = {
     "absval_inplace": 'cannot work in place on "data"',

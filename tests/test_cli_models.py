@@ -11,7 +11,7 @@ import pytest
 from cli_support import TINY, answer, call, make_model, refusal
 
 from caffe_scnn.batch import ModelFiles
-from caffe_scnn.load import load
+from caffe_scnn.loading import load
 from caffe_scnn.model.caffemodel import read_caffemodel, write_caffemodel
 from caffe_scnn.model.net import Net
 

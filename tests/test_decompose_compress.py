@@ -7,7 +7,7 @@ from caffe_scnn.decompose import Goal, Magnitude, Recipe, Scnn, compress
 from caffe_scnn.errors import FormatError, ModelError
 from caffe_scnn.layers.reference import run
 from caffe_scnn.layers.shapes import infer_shapes
-from caffe_scnn.load import load
+from caffe_scnn.loading import load
 from caffe_scnn.model.caffemodel import read_caffemodel, write_caffemodel
 from caffe_scnn.model.net import Net
 

@@ -7,7 +7,7 @@ from caffe_scnn.decompose import Goal, Magnitude, Recipe, Scnn, compress
 from caffe_scnn.decompose.sparsify import for_budget
 from caffe_scnn.engine import Executor
 from caffe_scnn.layers.reference import run
-from caffe_scnn.load import load
+from caffe_scnn.loading import load
 from caffe_scnn.model.net import Layer
 from caffe_scnn.passes import fold_batch_norm
 from caffe_scnn.proto import caffe_pb2 as pb

@@ -11,7 +11,7 @@ from caffe_scnn.engine import Executor, pack, spmm
 from caffe_scnn.errors import KernelError, ModelError, UnsupportedLayer
 from caffe_scnn.layers import reference
 from caffe_scnn.layers.shapes import infer_shapes
-from caffe_scnn.load import load
+from caffe_scnn.loading import load
 from caffe_scnn.model.net import Net
 
 GROUPS = ("layers", "nets", "legacy")
@@ -325,7 +325,8 @@ def test_spmm(shape, density):
     assert packed.shape == (m, k) and packed.nonzeros == np.count_nonzero(a)
     bound = (k + 2) * 2.0**-24 * (np.abs(a) @ np.abs(x))
     for threads in (1, 2):
-        got = spmm(packed, x, threads=threads)
+        got = spmm(packed, x, threads=threads, out=np.full((m, n), np.nan, np.float32))
+        assert np.array_equal(got, spmm(packed, x))
         assert (np.abs(got - a.astype(np.float64) @ x) <= bound).all()
 
 
@@ -334,3 +335,5 @@ def test_spmm_refuses_what_does_not_fit():
         spmm(pack(np.ones((2, 3))), np.ones((2, 4)))
     with pytest.raises(KernelError, match="takes a matrix"):
         pack(np.ones(3))
+    with pytest.raises(KernelError, match="out must be"):
+        spmm(pack(np.ones((2, 3))), np.ones((3, 4)), out=np.empty((4, 2), np.float32).T)

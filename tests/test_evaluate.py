@@ -132,7 +132,7 @@ def test_nets_without_a_common_blob_cannot_be_compared() -> None:
 
 @pytest.mark.parametrize("case", ["lenet", "googlenet", "scnn", "resnet"])
 def test_goldens_agree_and_a_wrong_one_does_not(golden_dir: Path, case: str) -> None:
-    from caffe_scnn.load import load
+    from caffe_scnn.loading import load
 
     path = golden_dir / "nets" / f"{case}.prototxt"
     net = load(path, path.with_suffix(".caffemodel"))

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caffe_scnn.load import load
+from caffe_scnn.loading import load
 from caffe_scnn.model.caffemodel import write_caffemodel
 
 # The kernel's own count of a process; getrusage would pass on the parent's to its children.
 PROGRAM = """
 import pathlib, re, sys
-from caffe_scnn.load import load
+from caffe_scnn.loading import load
 load(*sys.argv[1:])
 status = pathlib.Path("/proc/self/status").read_text()
 print(1024 * int(re.search(r"VmHWM:\\s*(\\d+)", status)[1]))

@@ -10,7 +10,7 @@ import pytest
 
 from caffe_scnn.engine import Executor
 from caffe_scnn.layers.summary import summarize
-from caffe_scnn.load import load
+from caffe_scnn.loading import load
 
 MODELS = Path(__file__).parents[1] / "models"
 

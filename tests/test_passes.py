@@ -10,7 +10,7 @@ import pytest
 from caffe_scnn.errors import PassError
 from caffe_scnn.layers import layer_type, reference
 from caffe_scnn.layers.shapes import infer_shapes
-from caffe_scnn.load import load
+from caffe_scnn.loading import load
 from caffe_scnn.model.net import Net
 from caffe_scnn.passes import PASSES
 

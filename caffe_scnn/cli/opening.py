@@ -10,7 +10,7 @@ import click
 from caffe_scnn.batch import ModelFiles
 from caffe_scnn.cli.grouped import grouped
 from caffe_scnn.errors import ModelError
-from caffe_scnn.load import load
+from caffe_scnn.loading import load
 from caffe_scnn.model.net import Net
 
 

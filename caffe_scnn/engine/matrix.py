@@ -89,13 +89,21 @@ def pack(matrix: ArrayLike, *, isa: str | None = None) -> PackedMatrix:
     return PackedMatrix(values, _kernels.best_isa(isa), int(np.count_nonzero(values)))
 
 
-def spmm(packed: PackedMatrix, dense: ArrayLike, *, threads: int | None = None) -> Float32:
+def spmm(
+    packed: PackedMatrix,
+    dense: ArrayLike,
+    *,
+    out: Float32 | None = None,
+    threads: int | None = None,
+) -> Float32:
     """Multiply a packed matrix (m, k) by a dense one (k, n).
 
     Parameters
     ----------
     packed : PackedMatrix
     dense : array_like of shape (k, n)
+    out : float32 ndarray of shape (m, n), optional
+        Where to put the result; C-contiguous.
     threads : int, optional
         All available ones by default; the result does not depend on it.
 
@@ -119,7 +127,9 @@ def spmm(packed: PackedMatrix, dense: ArrayLike, *, threads: int | None = None) 
         padded[:, :n] = x
         x = padded
     x = np.ascontiguousarray(x)
-    result = np.empty((m, n), np.float32)
+    result = np.empty((m, n), np.float32) if out is None else out
+    if result.shape != (m, n) or result.dtype != np.float32 or not result.flags.c_contiguous:
+        raise KernelError(f"out must be a C-contiguous float32 array of shape {(m, n)}")
     packed.kernel(n).run(
         x.ravel(),
         Planes(0, k, 1, n, n, 0, plane),

@@ -46,7 +46,11 @@ class ArgMax(LayerType):
         if param.HasField("axis"):
             order = np.flip(np.argsort(x, axis=param.axis, kind="stable"), param.axis)
             order = np.take(order, range(k), param.axis)
-            return [np.take_along_axis(x, order, param.axis) if param.out_max_val else order.astype(x.dtype)]
+            return [
+                np.take_along_axis(x, order, param.axis)
+                if param.out_max_val
+                else order.astype(x.dtype)
+            ]
         flat = x.reshape(len(x), -1)
         order = np.argsort(flat, axis=1, kind="stable")[:, ::-1][:, :k]
         parts = [order * 1.0]

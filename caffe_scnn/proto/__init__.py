@@ -1,1 +1,1 @@
-"""The protobuf messages of Caffe's files (``caffe_pb2`` is generated from ``proto/caffe.proto``)."""
+"""Protobuf messages of Caffe files (``caffe_pb2`` is generated from ``proto/caffe.proto``)."""

@@ -1,4 +1,4 @@
-"""The front door: a prototxt and its weights as a net that can be run or rewritten."""
+"""The front door of the library: reads a prototxt and its weights as a net to run or rewrite."""
 
 from __future__ import annotations
 
