@@ -88,11 +88,13 @@ class Tile:
         return f"sconv_{self.rows}x{self.vectors}v"
 
 
-def count_entries(weights: NDArray[np.float32], groups: int, rows: int) -> tuple[int, int]:
+def count_entries(
+    weights: NDArray[np.float32], groups: int, rows: int, skip: NDArray[np.bool_]
+) -> tuple[int, int]:
     """Count entries and blocks that packing in blocks of ``rows`` channels would store."""
     if rows == 1:
-        return int(np.count_nonzero(weights)), len(weights)
-    channel = block_channels(len(weights), groups, rows, np.zeros(len(weights), bool))
+        return int(np.count_nonzero(weights[~skip])), int(np.count_nonzero(~skip))
+    channel = block_channels(len(weights), groups, rows, skip)
     occupied = weights != 0
     entries = 0
     for block in channel:
@@ -131,7 +133,13 @@ def _tile_sizes(run_vectors: int, vectors: int) -> list[int]:
     return [vectors] * whole + ([rest] if rest else [])
 
 
-def choose_tile(isa: str, weights: NDArray[np.float32], groups: int, shape: Shape) -> Tile:
+def choose_tile(
+    isa: str,
+    weights: NDArray[np.float32],
+    groups: int,
+    shape: Shape,
+    skip: NDArray[np.bool_] | None = None,
+) -> Tile:
     """Choose the tile of a weight matrix on a flat run.
 
     Parameters
@@ -140,7 +148,10 @@ def choose_tile(isa: str, weights: NDArray[np.float32], groups: int, shape: Shap
     weights : float32 ndarray of shape (channels, columns of a group)
     groups : int
     shape : Shape
+    skip : bool ndarray of shape (channels,), optional
+        Channels that are not computed.
     """
+    skip = np.zeros(len(weights), bool) if skip is None else skip
     sizes: dict[int, list[int]] = {}
     lanes = 1
     for _, op, name, rows, vectors, width in _kernels.kernels():
@@ -149,7 +160,7 @@ def choose_tile(isa: str, weights: NDArray[np.float32], groups: int, shape: Shap
             lanes = width
     best: dict[int, Tile] = {}
     for rows in sizes:
-        entries, blocks = count_entries(weights, groups, rows)
+        entries, blocks = count_entries(weights, groups, rows, skip)
         for vectors, parts in product(_even_sizes(-(-shape.run // lanes), sizes[rows]), PARTS):
             if parts > 1 and parts * 8 > shape.channels:
                 continue

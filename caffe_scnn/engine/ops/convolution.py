@@ -47,7 +47,7 @@ class ConvolutionOp(Op):
         by_tap = spec.weights.reshape(*spec.weights.shape[:2], -1)[:, :, order]
         weights = by_tap.reshape(len(by_tap), -1)
         shape = Shape(run.size, planes.channels, int(np.ptp(tap)))
-        tile = choose_tile(context.isa, weights, spec.group, shape)
+        tile = choose_tile(context.isa, weights, spec.group, shape, context.unread)
         streams = stream(weights, taps, tile.rows, tile.parts, context.unread)
         sparse = tile.rows == 1
         self.convolution = convolution(
