@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from caffe_scnn import _kernels
 from caffe_scnn._kernels import Convolution, Planes
+from caffe_scnn.engine.arena import allocate
 from caffe_scnn.engine.choose import Shape, choose_tile
 from caffe_scnn.engine.ops.convolution import SPARSE_CHUNKS
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
@@ -17,6 +19,30 @@ from caffe_scnn.engine.threads import resolve_threads, threads_for
 from caffe_scnn.errors import KernelError
 
 Float32 = NDArray[np.float32]
+
+
+class _Rows(threading.local):
+    """Memory of a thread for right-hand sides that do not lie as the kernel reads them."""
+
+    def __init__(self) -> None:
+        self.memory = np.empty(0, np.float32)
+
+    def hold(self, x: Float32) -> Float32:
+        """Return x in rows of whole vectors that begin on cache lines, copied if need be.
+
+        Loads that cross cache lines take twice as long, and each row is read many times.
+        """
+        k, n = x.shape
+        width = whole_vectors(n)
+        aligned = x.ctypes.data % (4 * ALIGNMENT) == 0
+        if width == n and aligned and x.flags.c_contiguous:
+            return x.ravel()
+        if self.memory.size < k * width:
+            self.memory = allocate(k * width)
+        rows = self.memory[: k * width].reshape(k, width)
+        rows[:, :n] = x
+        rows[:, n:] = 0
+        return rows.ravel()
 
 
 @dataclass(eq=False)
@@ -34,6 +60,7 @@ class PackedMatrix:
     isa: str
     nonzeros: int
     _kernels: dict[int, Convolution] = field(default_factory=dict, repr=False)
+    _rows: _Rows = field(default_factory=_Rows, repr=False)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -121,18 +148,12 @@ def spmm(
     if x.ndim != 2 or x.shape[0] != k or x.shape[1] < 1:
         raise KernelError(f"spmm of {m}x{k} with an array of shape {x.shape}")
     n = x.shape[1]
-    plane = whole_vectors(n)
-    if n != plane:  # the kernel reads whole vectors
-        padded = np.zeros((k, plane), np.float32)
-        padded[:, :n] = x
-        x = padded
-    x = np.ascontiguousarray(x)
     result = np.empty((m, n), np.float32) if out is None else out
     if result.shape != (m, n) or result.dtype != np.float32 or not result.flags.c_contiguous:
         raise KernelError(f"out must be a C-contiguous float32 array of shape {(m, n)}")
     packed.kernel(n).run(
-        x.ravel(),
-        Planes(0, k, 1, n, n, 0, plane),
+        packed._rows.hold(x),
+        Planes(0, k, 1, n, n, 0, whole_vectors(n)),
         result.ravel(),
         Planes(0, m, 1, n, n, 0, n),
         None,
