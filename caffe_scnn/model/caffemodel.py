@@ -69,6 +69,16 @@ def read_caffemodel(path: str | Path) -> StoredNet:
 
     Each blob's values are read straight into the array that holds them.
 
+    Parameters
+    ----------
+    path : str or Path
+        A caffemodel of any generation.
+
+    Returns
+    -------
+    StoredNet
+        Its layers with their blobs, in the order of the file.
+
     Raises
     ------
     FormatError
@@ -142,6 +152,12 @@ def write_caffemodel(net: Net, path: str | Path) -> None:
     """Write all layers with their parameters and blobs, in the current form.
 
     Arrays go to the file as they are; nothing of their size is copied.
+
+    Parameters
+    ----------
+    net : Net
+    path : str or Path
+        The file; it is replaced as a whole.
 
     Raises
     ------
