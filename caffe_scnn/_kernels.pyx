@@ -7,7 +7,7 @@ and dealt out afterwards.
 
 cimport cython
 from cython.parallel cimport prange, threadid
-from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 import os
@@ -49,6 +49,10 @@ cdef extern from "scnn.h" nogil:
         const int32_t *piece
         const int32_t *shift
         const uint32_t *mask
+        const uint32_t *keep
+        const int32_t *at
+        const uint8_t *order
+        int32_t mode, whole
     ctypedef void (*scnn_sconv_fn)(const scnn_matrix *, int32_t, int32_t, const float *, int32_t,
                                    float *, const float *, int64_t, const scnn_store *,
                                    float *) noexcept nogil
@@ -201,6 +205,15 @@ cdef void zero_halo(float *plane, Planes p) noexcept nogil:
         memset(plane + end, 0, (p.plane - end) * sizeof(float))
 
 
+cdef int lanes_in(uint32_t mask) noexcept nogil:
+    """Count the lanes of a mask."""
+    cdef int count = 0
+    while mask:
+        mask &= mask - 1
+        count += 1
+    return count
+
+
 cdef int check(const float[::1] arena, Planes p, int items) except -1:
     if items < 1 or p.end(items) > arena.shape[0]:
         raise KernelError(f"planes end at {p.end(items)}, the arena at {arena.shape[0]}")
@@ -227,8 +240,9 @@ cdef class Convolution:
     channel : int32 ndarray of shape (blocks · rows,)
     chunk : int32 ndarray
         Boundaries of the groups of blocks that one task computes.
-    piece, shift, mask : int32, int32, uint32 ndarray
-        Where each vector of the run goes (``scnn_store``).
+    store : (piece, shift, mask, keep, at, order, mode, whole)
+        Where each vector of the run goes (``scnn_store``): int32, int32, uint32, uint32, int32 and
+        uint8 arrays, and two numbers.
     base, reach : int
         Offset of the first weight's input from the first pixel; the largest offset of any weight.
     low, high : float
@@ -251,26 +265,24 @@ cdef class Convolution:
 
     def __init__(self, str isa, int rows, int vectors, list parts not None,
                  const float[::1] bias not None, slope, const int32_t[::1] channel not None,
-                 const int32_t[::1] chunk not None, const int32_t[::1] piece not None,
-                 const int32_t[::1] shift not None, const uint32_t[::1] mask not None,
+                 const int32_t[::1] chunk not None, tuple store not None,
                  int64_t base, int64_t reach, float low, float high, bint chunks_first):
         cdef int v, index
         cdef int64_t blocks = channel.shape[0] // rows
         cdef scnn_matrix common
         cdef const float[::1] slopes
         self.parts, self.rows, self.vectors = len(parts), rows, vectors
-        self.run_vectors = piece.shape[0] - 1
+        self.run_vectors = len(store[0]) - 1
         self.chunk, self.chunks_first = chunk, chunks_first
         self.base, self.reach = base, reach
-        self.keep = [bias, slope, channel, piece, shift, mask]
+        self.keep = [bias, slope, channel, store]
         for v in {vectors, self.run_vectors % vectors or vectors}:
             kernel = find("sconv", isa, rows, v)
             self.table[v] = <scnn_sconv_fn>kernel.run
             self.lanes = kernel.lanes
         if (not 1 <= self.parts <= MAX_PARTS or blocks < 1 or bias.shape[0] != blocks * rows
                 or channel.shape[0] != blocks * rows or chunk[0] != 0
-                or chunk[chunk.shape[0] - 1] != blocks or piece[0] != 0
-                or piece[self.run_vectors] != shift.shape[0] or shift.shape[0] != mask.shape[0]):
+                or chunk[chunk.shape[0] - 1] != blocks):
             raise KernelError("the parts of a packed convolution do not fit together")
         common.bias, common.channel, common.slope = &bias[0], &channel[0], NULL
         if slope is not None:
@@ -285,9 +297,8 @@ cdef class Convolution:
             self.matrix[index].last = index == self.parts - 1
             start, origin, delta, value = streams
             self.point_at(&self.matrix[index], blocks, start, origin, delta, value)
-        self.store.piece, self.store.shift, self.store.mask = &piece[0], &shift[0], &mask[0]
         self.top_channel = max(channel)
-        self.find_extent(piece, shift, mask)
+        self.place(store)
         largest = np.diff(chunk).max()
         self.partial = np.empty((0, 1), np.float32)
         self.partial_size = largest * rows * vectors * self.lanes if self.parts > 1 else 0
@@ -314,19 +325,36 @@ cdef class Convolution:
             matrix.delta = &wide[0]
         return 0
 
-    cdef void find_extent(self, const int32_t[::1] piece, const int32_t[::1] shift,
-                          const uint32_t[::1] mask) noexcept:
-        """Find the lowest and highest position, from the first pixel, that a store touches."""
-        cdef int v, p, lane
+    cdef int place(self, tuple store) except -1:
+        """Point at the store; find the lowest and highest position that it touches."""
+        cdef const int32_t[::1] piece, shift, at
+        cdef const uint32_t[::1] mask, keep
+        cdef const uint8_t[::1] order
+        cdef int mode, whole
+        piece, shift, mask, keep, at, order, mode, whole = store
+        cdef int v, p, lane, lanes = self.lanes, count = self.run_vectors
         cdef int64_t position
+        if (count < 1 or piece[0] != 0 or piece[count] != shift.shape[0]
+                or shift.shape[0] != mask.shape[0] or keep.shape[0] != count
+                or at.shape[0] != count or order.shape[0] != count * lanes
+                or (order.shape[0] and max(order) >= lanes)):
+            raise KernelError("the places of a convolution's result do not fit together")
         self.write_low, self.write_high = 0, 0
-        for v in range(self.run_vectors):
+        for v in range(count):
             for p in range(piece[v], piece[v + 1]):
-                position = <int64_t>v * self.lanes + shift[p]
-                for lane in range(self.lanes):
+                position = <int64_t>v * lanes + shift[p]
+                for lane in range(lanes):
                     if mask[p] >> lane & 1:
                         self.write_low = min(self.write_low, position + lane)
                         self.write_high = max(self.write_high, position + lane + 1)
+        if (not 0 <= mode <= 2 or <int64_t>whole * lanes > self.write_high
+                or min(at) < self.write_low or max(at) > self.write_high
+                or at[count - 1] + lanes_in(keep[count - 1]) > self.write_high):
+            raise KernelError("a convolution would write behind its result")
+        self.store.piece, self.store.shift, self.store.mask = &piece[0], &shift[0], &mask[0]
+        self.store.keep, self.store.at, self.store.order = &keep[0], &at[0], &order[0]
+        self.store.mode, self.store.whole = mode, whole
+        return 0
 
     def run(self, const float[::1] memory not None, Planes src not None,
             float[::1] target not None, Planes dst not None, Planes residual, int items,

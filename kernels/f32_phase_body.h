@@ -20,10 +20,12 @@ void ISA(f32_phase)(const scnn_phase *phase, const float *in, float *out, int32_
             continue;
         if (stride == 1)
             memcpy(row + begin, x + begin, (size_t)(end - begin) * sizeof(float));
-        else if (stride == 2)
-            for (j = begin; j < end; j++)
+        else if (stride == 2) {
+            for (j = begin; j + LANES < end; j += LANES)
+                vec_store(row + j, vec_load_even(x + 2 * j));
+            for (; j < end; j++)
                 row[j] = x[2 * j];
-        else
+        } else
             for (j = begin; j < end; j++)
                 row[j] = x[j * stride];
         for (j = end; j < phase->columns; j++)

@@ -75,9 +75,14 @@ INLINE void ISA(pool)(const scnn_pool *pool, const float *in, float *out, float 
         ISA(combine_rows)(pool, in, ISA(most)(top, 0), last, rows, max);
         ISA(combine_columns)(pool, rows, windows, max);
         const float share = max ? 1.0f : 1.0f / (float)(height * pool->kernel_w);
-        for (int x = begin; x < end; x++)
+        int x = begin;
+        if (pool->stride_w == 2)
+            for (; x + LANES < end; x += LANES)
+                vec_store(result + x, vec_mul(vec_load_even(windows + 2 * x - pool->pad_w),
+                                              vec_set(share)));
+        for (; x < end; x++)
             result[x] = windows[x * pool->stride_w - pool->pad_w] * share;
-        for (int x = begin ? 0 : end; x < pool->out_width; x = x + 1 == begin ? end : x + 1) {
+        for (x = begin ? 0 : end; x < pool->out_width; x = x + 1 == begin ? end : x + 1) {
             const int left = x * pool->stride_w - pool->pad_w;
             const int width = ISA(least)(left + pool->kernel_w, pool->width + pool->pad_w) - left;
             const float sum = ISA(edge)(pool, rows, x, max);

@@ -8,26 +8,71 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE vec ISA(finish)(const scnn_matrix *matrix, vec y, int64_t row)
+/* What happens to a sum before it is stored; the limits are kept in registers. */
+typedef struct {
+    vec low, high, slope;
+    int32_t bent;
+} ISA(finish);
+
+INLINE ISA(finish) ISA(finish_of)(const scnn_matrix *matrix, int64_t row)
 {
-    if (matrix->slope)
-        y = vec_if_negative(y, vec_mul(y, vec_set(matrix->slope[row])), y);
-    return vec_min(vec_set(matrix->high), vec_max(vec_set(matrix->low), y));
+    ISA(finish) finish = {vec_set(matrix->low), vec_set(matrix->high), vec_set(0.0f), 0};
+    if (matrix->slope) {
+        finish.slope = vec_set(matrix->slope[row]);
+        finish.bent = 1;
+    }
+    return finish;
+}
+
+INLINE vec ISA(finished)(const ISA(finish) *finish, vec y)
+{
+    if (finish->bent)
+        y = vec_if_negative(y, vec_mul(y, finish->slope), y);
+    return vec_min(finish->high, vec_max(finish->low, y));
+}
+
+INLINE void ISA(store_pieces)(const ISA(finish) *finish, int32_t at, vec sum, float *out,
+                              const float *residual, const scnn_store *store)
+{
+    for (int32_t p = store->piece[at]; p < store->piece[at + 1]; p++) {
+        const int64_t position = (int64_t)at * LANES + store->shift[p];
+        vec y = sum;
+        if (residual)
+            y = vec_add(y, vec_load_lanes(residual + position, store->mask[p]));
+        vec_store_lanes(out + position, store->mask[p], ISA(finished)(finish, y));
+    }
 }
 
 INLINE void ISA(store_row)(const scnn_matrix *matrix, int64_t row, int vectors, const vec *sum,
                            int32_t first, float *out, const float *residual,
                            const scnn_store *store)
 {
-    UNROLL for (int v = 0; v < vectors; v++) {
-        const int32_t at = first + v;
-        for (int32_t p = store->piece[at]; p < store->piece[at + 1]; p++) {
-            const int64_t position = (int64_t)at * LANES + store->shift[p];
+    const ISA(finish) finish = ISA(finish_of)(matrix, row);
+    if (store->mode == SCNN_WHOLE && first + vectors <= store->whole) {
+        const int64_t begin = (int64_t)first * LANES;
+        UNROLL for (int v = 0; v < vectors; v++) {
             vec y = sum[v];
             if (residual)
-                y = vec_add(y, vec_load_lanes(residual + position, store->mask[p]));
-            vec_store_lanes(out + position, store->mask[p], ISA(finish)(matrix, y, row));
+                y = vec_add(y, vec_load(residual + begin + v * LANES));
+            vec_store(out + begin + v * LANES,
+                      vec_keep(store->keep[first + v], ISA(finished)(&finish, y)));
         }
+    } else if (store->mode == SCNN_PACKED && !residual) {
+        const int32_t last = first + vectors - 1;
+        const int32_t end = store->at[last] + __builtin_popcount(store->keep[last]);
+        UNROLL for (int v = 0; v < vectors; v++) {
+            const int32_t at = first + v;
+            const vec y = vec_permute(store->order + (int64_t)at * LANES,
+                                      ISA(finished)(&finish, sum[v]));
+            if (store->at[at] + LANES <= end)
+                vec_store(out + store->at[at], y);
+            else
+                vec_store_lanes(out + store->at[at],
+                                (1u << __builtin_popcount(store->keep[at])) - 1, y);
+        }
+    } else {
+        UNROLL for (int v = 0; v < vectors; v++)
+            ISA(store_pieces)(&finish, first + v, sum[v], out, residual, store);
     }
 }
 

@@ -39,3 +39,12 @@ static inline void vec_store_lanes(float *p, uint32_t mask, __m256 a)
 #define vec_load_lanes(p, mask) _mm256_maskload_ps(p, lanes_of(mask))
 #define vec_gather_u16(x, index) \
     _mm256_i32gather_ps(x, _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(index))), 4)
+#define vec_keep(mask, a) _mm256_and_ps(a, _mm256_castsi256_ps(lanes_of(mask)))
+#define vec_permute(order, a)      \
+    _mm256_permutevar8x32_ps(a, _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(order))))
+
+static inline __m256 vec_load_even(const float *p)
+{
+    const __m256 even = _mm256_shuffle_ps(vec_load(p), vec_load(p + 8), 0x88);
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(even), 0xd8));
+}

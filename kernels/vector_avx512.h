@@ -21,3 +21,15 @@ typedef __m512 vec;
 #define vec_load_lanes(p, mask) _mm512_maskz_loadu_ps((__mmask16)(mask), p)
 #define vec_gather_u16(x, index) \
     _mm512_i32gather_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(index))), x, 4)
+/* The lanes of the mask, zero elsewhere. */
+#define vec_keep(mask, a) _mm512_maskz_mov_ps((__mmask16)(mask), a)
+/* Lane i becomes lane order[i]; order: LANES bytes. */
+#define vec_permute(order, a) \
+    _mm512_permutexvar_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(order))), a)
+
+/* Every second float from p on; reads 2 * LANES of them. */
+static inline __m512 vec_load_even(const float *p)
+{
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    return _mm512_permutex2var_ps(vec_load(p), even, vec_load(p + 16));
+}

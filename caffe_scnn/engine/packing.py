@@ -184,10 +184,21 @@ def _deltas(start: Int64, offset: Int64, value: Float32) -> Part:
     return Part(start, origin, delta, np.ascontiguousarray(value).ravel())
 
 
-def _pieces(
-    run: Run, lanes: int
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint32]]:
-    """Find where each vector of the run goes: one piece a row that it touches."""
+Store = tuple[
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[np.uint32],
+    NDArray[np.uint32],
+    NDArray[np.int32],
+    NDArray[np.uint8],
+    int,
+    int,
+]
+PIECES, WHOLE, PACKED = range(3)  # scnn_store_mode
+
+
+def place_vectors(run: Run, lanes: int) -> Store:
+    """Find where each vector of the run goes: the fields of ``scnn_store``."""
     position = np.arange(run.size)
     row, x = position // run.pitch, position % run.pitch
     position, row = position[x < run.width], row[x < run.width]
@@ -195,8 +206,28 @@ def _pieces(
     shift = row * (run.out_pitch - run.pitch)
     first = np.flatnonzero(np.diff(vector, prepend=-1) | np.diff(shift, prepend=-1))
     mask = np.add.reduceat(np.uint32(1) << lane.astype(np.uint32), first, dtype=np.uint32)
-    piece = np.searchsorted(vector[first], np.arange(run.vectors(lanes) + 1))
-    return piece.astype(np.int32), shift[first].astype(np.int32), mask
+    numbers = np.arange(run.vectors(lanes) + 1)
+    piece = np.searchsorted(vector[first], numbers)
+    inside = np.searchsorted(vector, numbers)
+    kept = np.zeros((len(numbers) - 1, lanes), bool)
+    kept[vector, lane] = True
+    order = np.argsort(~kept, axis=1, kind="stable")
+    target = np.append(position + shift, 0)
+    mode, whole = PIECES, 0
+    if run.out_pitch == run.pitch:
+        mode, whole = WHOLE, run.size // lanes
+    elif run.out_pitch == run.width:
+        mode = PACKED
+    return (
+        piece.astype(np.int32),
+        shift[first].astype(np.int32),
+        mask,
+        (kept @ (np.uint32(1) << np.arange(lanes, dtype=np.uint32))).astype(np.uint32),
+        target[inside[:-1]].astype(np.int32),
+        order.astype(np.uint8).ravel(),
+        mode,
+        whole,
+    )
 
 
 def _chunks(streams: Streams, entries: int) -> NDArray[np.int32]:
@@ -233,7 +264,6 @@ def convolution(
         return np.where(channel >= 0, used, 0).astype(np.float32)
 
     bias = per_row(finish.bias)
-    piece, shift, mask = _pieces(run, lanes)
     return Convolution(
         isa,
         streams.rows,
@@ -243,9 +273,7 @@ def convolution(
         per_row(finish.slope),
         channel,
         _chunks(streams, chunk_entries),
-        piece,
-        shift,
-        mask,
+        place_vectors(run, lanes),
         base,
         taps.reach,
         finish.low,
