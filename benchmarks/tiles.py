@@ -22,7 +22,6 @@ from scipy.optimize import minimize
 from caffe_scnn import _kernels
 from caffe_scnn.engine.arena import allocate
 from caffe_scnn.engine.choose import COSTS, PARTS, Costs, Shape, count_entries, tile_cost
-from caffe_scnn.engine.ops.convolution import DENSE_CHUNK, SPARSE_CHUNKS
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
 from caffe_scnn.engine.tensor import Border, Tensor
 
@@ -104,8 +103,7 @@ def measure_layer(isa: str, layer: tuple[int, ...], density: float) -> list[dict
             for vectors in usable:
                 packed = convolution(
                     isa, lanes, streams, taps, run, Finish(), vectors=vectors,
-                    base=-(pad * source.pitch + pad), chunks_first=rows > 1,
-                    chunk_entries=DENSE_CHUNK if rows > 1 else max(1, entries // SPARSE_CHUNKS),
+                    base=-(pad * source.pitch + pad),
                 )  # fmt: skip
                 us = fastest(lambda k=packed: k.run(arena, from_, arena, to, None, 1, 1))
                 rows_of.append(

@@ -46,6 +46,7 @@ class Convolution:
         isa: str,
         rows: int,
         vectors: int,
+        unit: int,
         parts: list[tuple[Int64, Int64, NDArray[Any], Float32]],
         bias: Float32,
         slope: Float32 | None,
@@ -65,7 +66,7 @@ class Convolution:
         reach: int,
         low: float,
         high: float,
-        chunks_first: bool,
+        blocks_first: bool,
     ) -> None: ...
     def run(
         self,

@@ -41,6 +41,7 @@ cdef extern from "scnn.h" nogil:
         const int32_t *channel
         int32_t rows
         int32_t delta_bytes
+        int32_t unit
         int32_t first
         int32_t last
         float low
@@ -233,6 +234,8 @@ cdef class Convolution:
         Output channels a block.
     vectors : int
         Vectors a tile; the last tile of a run may have fewer.
+    unit : int
+        Deltas count steps of ``1 << unit`` floats.
     parts : list of (start, origin, delta, value)
         The streams, cut by input channels: int64 (blocks + 1,), int64 (blocks,), uint16 or uint32
         (entries,), float32 (entries · rows,).
@@ -247,7 +250,7 @@ cdef class Convolution:
         Offset of the first weight's input from the first pixel; the largest offset of any weight.
     low, high : float
         Clamp of the result.
-    chunks_first : bool
+    blocks_first : bool
         True: all tiles of a chunk before the next chunk (its weights stay in cache); False: all
         chunks of a tile before the next tile (its inputs stay in cache).
     """
@@ -258,29 +261,29 @@ cdef class Convolution:
     cdef int parts, vectors, run_vectors, lanes, rows
     cdef int64_t base, reach, write_low, write_high, partial_size
     cdef int top_channel
-    cdef bint chunks_first
+    cdef bint blocks_first
     cdef const int32_t[::1] chunk
     cdef float[:, ::1] partial
     cdef list keep
 
-    def __init__(self, str isa, int rows, int vectors, list parts not None,
+    def __init__(self, str isa, int rows, int vectors, int unit, list parts not None,
                  const float[::1] bias not None, slope, const int32_t[::1] channel not None,
                  const int32_t[::1] chunk not None, tuple store not None,
-                 int64_t base, int64_t reach, float low, float high, bint chunks_first):
+                 int64_t base, int64_t reach, float low, float high, bint blocks_first):
         cdef int v, index
         cdef int64_t blocks = channel.shape[0] // rows
         cdef scnn_matrix common
         cdef const float[::1] slopes
         self.parts, self.rows, self.vectors = len(parts), rows, vectors
         self.run_vectors = len(store[0]) - 1
-        self.chunk, self.chunks_first = chunk, chunks_first
+        self.chunk, self.blocks_first = chunk, blocks_first
         self.base, self.reach = base, reach
         self.keep = [bias, slope, channel, store]
         for v in {vectors, self.run_vectors % vectors or vectors}:
             kernel = find("sconv", isa, rows, v)
             self.table[v] = <scnn_sconv_fn>kernel.run
             self.lanes = kernel.lanes
-        if (not 1 <= self.parts <= MAX_PARTS or blocks < 1 or bias.shape[0] != blocks * rows
+        if (not 1 <= self.parts <= MAX_PARTS or not 0 <= unit < 16 or blocks < 1 or bias.shape[0] != blocks * rows
                 or channel.shape[0] != blocks * rows or chunk[0] != 0
                 or chunk[chunk.shape[0] - 1] != blocks):
             raise KernelError("the parts of a packed convolution do not fit together")
@@ -290,7 +293,7 @@ cdef class Convolution:
             if slopes.shape[0] != blocks * rows:
                 raise KernelError("one slope an output channel is needed")
             common.slope = &slopes[0]
-        common.rows, common.low, common.high = rows, low, high
+        common.rows, common.unit, common.low, common.high = rows, unit, low, high
         for index, streams in enumerate(parts):
             self.matrix[index] = common
             self.matrix[index].first = index == 0
@@ -411,8 +414,8 @@ cdef class Convolution:
                    int64_t residual_item, float *partial) noexcept nogil:
         cdef int64_t item = task // (<int64_t>chunks * tiles)
         cdef int rest = task % (<int64_t>chunks * tiles)
-        cdef int chunk = rest // tiles if self.chunks_first else rest % chunks
-        cdef int tile = rest % tiles if self.chunks_first else rest // chunks
+        cdef int chunk = rest // tiles if self.blocks_first else rest % chunks
+        cdef int tile = rest % tiles if self.blocks_first else rest // chunks
         cdef int first = tile * self.vectors
         cdef int vectors = min(self.vectors, self.run_vectors - first)
         cdef int begin = self.chunk[chunk], end = self.chunk[chunk + 1], row, part

@@ -78,7 +78,7 @@ INLINE void ISA(store_row)(const scnn_matrix *matrix, int64_t row, int vectors, 
 
 #define SCONV_STREAM(DELTA)                                                     \
     for (int64_t e = matrix->start[b]; e < matrix->start[b + 1]; e++) {         \
-        x += ((const DELTA *)matrix->delta)[e];                                 \
+        x += (int64_t)((const DELTA *)matrix->delta)[e] << unit;                \
         vec xs[16];                                                             \
         UNROLL for (int v = 0; v < vectors; v++) {                              \
             xs[v] = vec_load(x + v * LANES);                                    \
@@ -98,6 +98,7 @@ INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *matrix, int32_t
                        float *partial)
 {
     for (int64_t b = block_begin; b < block_end; b++, partial += rows * vectors * LANES) {
+        const int32_t unit = matrix->unit;
         vec sum[16][16];
         UNROLL for (int r = 0; r < rows; r++)
             UNROLL for (int v = 0; v < vectors; v++)

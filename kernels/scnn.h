@@ -20,7 +20,7 @@
 /* The weights of a convolution as streams, in blocks of `rows` output channels that share their
  * input offsets (rows = 1: unstructured sparsity; a dense matrix is the fully filled case).
  * Entry e of block b, start[b] <= e < start[b + 1], adds value[e * rows + r] times the input at
- * the running offset, which begins at origin[b] and grows by delta[e] before use.
+ * the running offset, which begins at origin[b] and grows by delta[e] << unit before use.
  *
  * A wide layer is cut into several matrices by input channels, so that the pixels one of them
  * reads stay in the first-level cache. Sums travel from one to the next in `partial` memory. */
@@ -34,6 +34,7 @@ typedef struct {
     const int32_t *channel; /* output channel of each row; -1: the row only fills up a block */
     int32_t rows;
     int32_t delta_bytes;   /* 2 or 4 */
+    int32_t unit;          /* deltas count steps of 1 << unit floats */
     int32_t first, last;   /* begins with the bias; finishes and stores */
     float low, high;       /* the result is clamped to [low, high] */
 } scnn_matrix;

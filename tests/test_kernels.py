@@ -11,14 +11,14 @@ not tuned, and a lost term breaks it.
 from __future__ import annotations
 
 import os
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 
 from caffe_scnn import _kernels
 from caffe_scnn._kernels import Planes
-from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
+from caffe_scnn.engine.packing import Finish, Run, Taps, Tasks, convolution, stream
 from caffe_scnn.engine.tensor import Border, Tensor
 from caffe_scnn.errors import KernelError
 
@@ -66,8 +66,7 @@ def run_matrix(isa, rows, vectors, lanes, weights, x, bias, finish=None, threads
         finish or Finish(bias),
         vectors=vectors,
         base=0,
-        chunk_entries=40,
-        chunks_first=options.get("chunks_first", True),
+        tasks=Tasks(40, options.get("blocks_first", True)),
     )
     planes = Planes(5, channels, 1, width, width, 0, width + 3)
     kernel.run(
@@ -117,7 +116,7 @@ def test_threads_and_task_order_do_not_change_a_bit(isa):
     x = rng.standard_normal((64, 11 * lanes)).astype(np.float32)
     bias = rng.standard_normal(37).astype(np.float32)
     one = run_matrix(isa, 1, 4 if lanes > 4 else 2, lanes, weights, x, bias)
-    for threads, chunks_first in product((2, 3), (True, False)):
+    for threads, blocks_first in product((2, 3), (True, False)):
         many = run_matrix(
             isa,
             1,
@@ -127,7 +126,7 @@ def test_threads_and_task_order_do_not_change_a_bit(isa):
             x,
             bias,
             threads=threads,
-            chunks_first=chunks_first,
+            blocks_first=blocks_first,
         )
         assert np.array_equal(one, many)
 
@@ -149,15 +148,25 @@ def test_slope_and_clamp(isa):
 def test_long_distances_are_bridged_or_widened():
     rng = np.random.default_rng(2)
     weights = random_weights(rng, 6, 9, 0.6)
-    (near,) = stream(weights, Taps(np.arange(9)[None] * 7000), 1).parts
-    (far,) = stream(weights, Taps(np.arange(9)[None] * 70000), 1).parts
+    (near,) = stream(weights, Taps(np.arange(9)[None] * 7001), 1).parts
+    (far,) = stream(weights, Taps(np.arange(9)[None] * 70001), 1).parts
     few = np.zeros((1, 300), np.float32)
     few[0, [5, 6, 7, *range(100, 200), 299]] = 1
-    (bridged,) = stream(few, Taps(np.arange(300)[None] * 900), 1).parts
+    (bridged,) = stream(few, Taps(np.arange(300)[None] * 901), 1).parts
     assert (near.delta.itemsize, far.delta.itemsize, bridged.delta.itemsize) == (2, 4, 2)
     assert len(bridged.delta) > np.count_nonzero(few)
     position = bridged.origin[0] + np.cumsum(bridged.delta.astype(np.int64))
-    assert np.array_equal(position[bridged.value != 0], np.flatnonzero(few[0]) * 900)
+    assert np.array_equal(position[bridged.value != 0], np.flatnonzero(few[0]) * 901)
+
+
+def test_steps_of_whole_planes_are_counted_in_vectors():
+    weights = random_weights(np.random.default_rng(2), 6, 9, 0.6)
+    streams = stream(weights, Taps(np.arange(9)[None] * 80000), 1)
+    (part,) = streams.parts
+    assert (streams.unit, part.delta.itemsize) == (4, 2)
+    for row, (begin, end) in enumerate(pairwise(part.start)):
+        position = part.origin[row] + (np.cumsum(part.delta[begin:end].astype(np.int64)) << 4)
+        assert np.array_equal(position, np.flatnonzero(weights[row]) * 80000)
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -327,8 +336,7 @@ def test_operands_outside_their_memory_are_refused():
         Finish(),
         vectors=1,
         base=0,
-        chunk_entries=9,
-        chunks_first=True,
+        tasks=Tasks(9, True),
     )
     with pytest.raises(KernelError, match="reaches outside"):
         kernel.run(

@@ -12,7 +12,6 @@ from caffe_scnn import _kernels
 from caffe_scnn._kernels import Convolution, Planes
 from caffe_scnn.engine.arena import allocate
 from caffe_scnn.engine.choose import Shape, choose_tile
-from caffe_scnn.engine.ops.convolution import SPARSE_CHUNKS
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
 from caffe_scnn.engine.tensor import ALIGNMENT
 from caffe_scnn.engine.threads import resolve_threads, threads_for
@@ -74,7 +73,6 @@ class PackedMatrix:
             taps = Taps(np.arange(k, dtype=np.int64)[None] * whole_vectors(columns))
             tile = choose_tile(self.isa, self.matrix, 1, Shape(columns, k, 0))
             streams = stream(self.matrix, taps, tile.rows, tile.parts)
-            sparse = tile.rows == 1
             self._kernels[columns] = convolution(
                 self.isa,
                 tile.lanes,
@@ -84,8 +82,6 @@ class PackedMatrix:
                 Finish(),
                 vectors=tile.vectors,
                 base=0,
-                chunks_first=not sparse,
-                chunk_entries=max(1, tile.entries // SPARSE_CHUNKS) if sparse else 2048,
             )
         return self._kernels[columns]
 

@@ -16,6 +16,13 @@ Int64 = NDArray[np.int64]
 # A 16-bit delta costs half of a 32-bit one; where planes are so large that more than this share
 # of the entries would only bridge a distance, the wide form is the smaller one.
 BRIDGE_SHARE = 0.05
+# 1x1 layers on aligned planes only step by whole planes: counted in steps of 16 floats.
+WIDE_UNIT = 4
+# A task of a dense layer keeps this many entries of weights in cache while it walks over the
+# pixels; a sparse layer's weights are few, so its tasks keep the pixels instead, and take all
+# blocks unless there are fewer tiles than this many tasks.
+DENSE_CHUNK = 2048
+SPARSE_TASKS = 8
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,7 @@ class Streams:
 
     rows: int
     channel: NDArray[np.int32]  # (blocks * rows,); -1 fills up a block
+    unit: int  # deltas count steps of 1 << unit floats
     parts: list[Part]
 
     @property
@@ -142,15 +150,20 @@ def stream(
     skip = np.zeros(len(weights), bool) if skip is None else skip
     channel = block_channels(len(weights), groups, rows, skip)
     group_of = np.maximum(channel[:, 0], 0) // (len(weights) // groups)
+    unit = WIDE_UNIT if not (taps.offset % (1 << WIDE_UNIT)).any() else 0
     packed = [
-        _part(weights[:, columns], taps.offset[:, columns], channel, group_of)
+        _part(weights[:, columns], taps.offset[:, columns], channel, group_of, unit)
         for columns in taps.cut(parts)
     ]
-    return Streams(rows, channel.ravel(), packed)
+    return Streams(rows, channel.ravel(), unit, packed)
 
 
 def _part(
-    weights: Float32, offsets: Int64, channel: NDArray[np.int32], group_of: NDArray[np.int64]
+    weights: Float32,
+    offsets: Int64,
+    channel: NDArray[np.int32],
+    group_of: NDArray[np.int64],
+    unit: int,
 ) -> Part:
     """Pack some columns of the matrix for the given blocks of channels."""
     if channel.shape[1] == 1:
@@ -162,16 +175,16 @@ def _part(
         value = filled[block, :, column]
     offset = offsets[group_of[block], column]
     start = np.searchsorted(block, np.arange(len(channel) + 1)).astype(np.int64)
-    return _deltas(start, offset, value)
+    return _deltas(start, offset, value, unit)
 
 
-def _deltas(start: Int64, offset: Int64, value: Float32) -> Part:
+def _deltas(start: Int64, offset: Int64, value: Float32, unit: int) -> Part:
     """Turn ascending offsets into steps from each block's first; bridge those over 16 bits."""
     origin = np.zeros(len(start) - 1, np.int64)
     filled = start[:-1] < start[1:]
     heads = start[:-1][filled]
     origin[filled] = offset[heads]
-    step = np.diff(offset, prepend=0)
+    step = np.diff(offset >> unit, prepend=0)
     step[heads] = 0
     bridges = np.maximum(step - 1, 0) // 0xFFFF
     wide = bridges.sum() > BRIDGE_SHARE * len(step)
@@ -230,14 +243,38 @@ def place_vectors(run: Run, lanes: int) -> Store:
     )
 
 
+@dataclass(frozen=True)
+class Tasks:
+    """How blocks × tiles are dealt out: in groups of about ``entries`` stored entries.
+
+    ``blocks_first``: all tiles of a group before the next group, whose weights stay in cache; else
+    all groups of a tile before the next tile, whose pixels do.
+    """
+
+    entries: int
+    blocks_first: bool
+
+    @classmethod
+    def suited_to(cls, streams: Streams, tiles: int) -> Tasks:
+        """Keep the weights of dense layers in cache, and the pixels of sparse ones."""
+        if streams.rows > 1:
+            return cls(DENSE_CHUNK, True)
+        groups = -(-SPARSE_TASKS // tiles)
+        return cls(-(-int(_work(streams)[-1]) // groups), False)
+
+
+def _work(streams: Streams) -> Int64:
+    """Sum up the entries of the blocks; an empty block still costs its stores."""
+    blocks = len(streams.channel) // streams.rows
+    return np.asarray(sum(part.start[1:] for part in streams.parts) + np.arange(1, blocks + 1))
+
+
 def _chunks(streams: Streams, entries: int) -> NDArray[np.int32]:
     """Cut the blocks into groups of about ``entries`` stored entries each."""
-    blocks = len(streams.channel) // streams.rows
-    # an empty block still costs its stores
-    work = sum(part.start[1:] for part in streams.parts) + np.arange(1, blocks + 1)
-    parts = max(1, min(blocks, round(int(work[-1]) / entries)))
-    cuts = np.searchsorted(work, np.arange(1, parts) * work[-1] / parts) + 1
-    return np.unique(np.concatenate([[0], cuts, [blocks]])).astype(np.int32)
+    work = _work(streams)
+    groups = max(1, min(len(work), round(int(work[-1]) / entries)))
+    cuts = np.searchsorted(work, np.arange(1, groups) * work[-1] / groups) + 1
+    return np.unique(np.concatenate([[0], cuts, [len(work)]])).astype(np.int32)
 
 
 def convolution(
@@ -250,11 +287,11 @@ def convolution(
     *,
     vectors: int,
     base: int,
-    chunk_entries: int,
-    chunks_first: bool,
+    tasks: Tasks | None = None,
 ) -> Convolution:
     """Make the kernel object of a packed convolution (see ``_kernels.Convolution``)."""
     channel = streams.channel
+    tasks = tasks or Tasks.suited_to(streams, -(-run.vectors(lanes) // vectors))
 
     def per_row(values: Float32 | float | None) -> Float32 | None:
         if values is None:
@@ -268,15 +305,16 @@ def convolution(
         isa,
         streams.rows,
         vectors,
+        streams.unit,
         [(part.start, part.origin, part.delta, part.value) for part in streams.parts],
         np.zeros(len(channel), np.float32) if bias is None else bias,
         per_row(finish.slope),
         channel,
-        _chunks(streams, chunk_entries),
+        _chunks(streams, tasks.entries),
         place_vectors(run, lanes),
         base,
         taps.reach,
         finish.low,
         finish.high,
-        chunks_first,
+        tasks.blocks_first,
     )

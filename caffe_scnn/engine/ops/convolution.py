@@ -19,11 +19,6 @@ from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.threads import threads_for
 from caffe_scnn.layers.base import ConvolutionSpec
 
-# A task of a dense layer keeps this many entries of weights in cache while it walks over the
-# pixels; a sparse layer's weights are few, so its tasks keep the pixels instead.
-DENSE_CHUNK = 2048
-SPARSE_CHUNKS = 8
-
 
 class ConvolutionOp(Op):
     """The direct kernel on padded planes."""
@@ -49,7 +44,6 @@ class ConvolutionOp(Op):
         shape = Shape(run.size, planes.channels, int(np.ptp(tap)))
         tile = choose_tile(context.isa, weights, spec.group, shape, context.unread)
         streams = stream(weights, taps, tile.rows, tile.parts, context.unread)
-        sparse = tile.rows == 1
         self.convolution = convolution(
             context.isa,
             tile.lanes,
@@ -59,8 +53,6 @@ class ConvolutionOp(Op):
             finish_of(spec.bias, node.finish),
             vectors=tile.vectors,
             base=base,
-            chunks_first=not sparse,
-            chunk_entries=max(1, tile.entries // SPARSE_CHUNKS) if sparse else DENSE_CHUNK,
         )
         self.kernel = f"f32_{tile.kernel}__{context.isa}"
         self.why = tile.why

@@ -117,8 +117,6 @@ class _Batch:
             finish,
             vectors=tile.vectors,
             base=0,
-            chunks_first=True,
-            chunk_entries=2048,
         )
         self.kernel, self.why = f"f32_{tile.kernel}__{context.isa}", tile.why
         self.nbytes = streams.nbytes
