@@ -40,6 +40,19 @@ class Planes:
     def end(self, items: int) -> int: ...
 
 @final
+class Phases:
+    def __init__(
+        self,
+        isa: str,
+        offsets: Int32,
+        stride: tuple[int, int],
+        pad: tuple[int, int],
+        rows: int,
+        columns: int,
+        plane: int,
+    ) -> None: ...
+    def run(self, arena: Float32, src: Planes, dst: Planes, items: int, threads: int) -> None: ...
+
 class Convolution:
     def __init__(
         self,
@@ -75,6 +88,17 @@ class Convolution:
         target: Float32,
         dst: Planes,
         residual: Planes | None,
+        items: int,
+        threads: int,
+    ) -> None: ...
+    def run_by_channel(
+        self,
+        memory: Float32,
+        src: Planes,
+        target: Float32,
+        dst: Planes,
+        phases: Phases,
+        scratch: Float32,
         items: int,
         threads: int,
     ) -> None: ...
@@ -141,17 +165,6 @@ def binary(
     cb: float,
     low: float,
     high: float,
-    items: int,
-    threads: int,
-) -> None: ...
-def phases(
-    isa: str,
-    arena: Float32,
-    src: Planes,
-    dst: Planes,
-    offsets: Int32,
-    stride: Sequence[int],
-    pad: Sequence[int],
     items: int,
     threads: int,
 ) -> None: ...

@@ -221,6 +221,81 @@ cdef int check(const float[::1] arena, Planes p, int items) except -1:
     return 0
 
 
+# --- phases of a strided convolution -------------------------------------------------------------
+
+@cython.final
+cdef class Phases:
+    """How a plane is split into the planes of a strided convolution.
+
+    Parameters
+    ----------
+    isa : str
+    offsets : int32 ndarray of shape (P, 2)
+        Row and column of each phase within the stride.
+    stride, pad : (int, int)
+    rows, columns : int
+        Size of a phase plane, which has no halo.
+    plane : int
+        Distance between two phase planes.
+    """
+
+    cdef scnn_phase_fn kernel
+    cdef scnn_phase geometry
+    cdef const int32_t[:, ::1] offsets
+    cdef int pad_h, pad_w
+    cdef int64_t plane
+
+    def __init__(self, str isa, const int32_t[:, ::1] offsets not None, stride, pad, int rows,
+                 int columns, int64_t plane):
+        self.kernel = <scnn_phase_fn>find("phase", isa).run
+        self.offsets, self.plane = offsets, plane
+        self.geometry.rows, self.geometry.columns = rows, columns
+        self.geometry.stride_h, self.geometry.stride_w = stride
+        self.geometry.out_pitch = columns
+        self.pad_h, self.pad_w = pad
+        if (min(rows, columns, *stride) < 1 or min(pad) < 0 or plane < <int64_t>rows * columns
+                or offsets.shape[0] < 1 or offsets.shape[1] != 2 or np.min(offsets) < 0):
+            raise KernelError("phase planes that overlap or are empty")
+
+    cdef int64_t size(self) noexcept nogil:
+        """Floats of all phase planes of a channel."""
+        return self.offsets.shape[0] * self.plane
+
+    cdef void split(self, const float *x, Planes src, float *out) noexcept nogil:
+        """Fill the phase planes of one channel."""
+        cdef scnn_phase geometry = self.geometry
+        cdef int64_t p
+        geometry.height, geometry.width, geometry.in_pitch = src.height, src.width, src.pitch
+        for p in range(self.offsets.shape[0]):
+            self.kernel(&geometry, x, out + p * self.plane, self.offsets[p, 0] - self.pad_h,
+                        self.offsets[p, 1] - self.pad_w)
+
+    def run(self, float[::1] arena not None, Planes src not None, Planes dst not None, int items,
+            int threads):
+        """Split ``src``: phase p of channel c becomes channel c·P + p of ``dst``.
+
+        Raises
+        ------
+        KernelError
+            An operand lies outside its memory.
+        """
+        cdef int64_t task, tasks = <int64_t>items * src.channels
+        cdef float *data = &arena[0]
+        check(arena, src, items)
+        check(arena, dst, items)
+        if (dst.channels != src.channels * self.offsets.shape[0] or dst.lead
+                or dst.pitch != self.geometry.columns or dst.height != self.geometry.rows
+                or dst.plane != self.plane):
+            raise KernelError("phase planes have no halo, and one plane a channel and phase")
+        for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+            self.split_one(data, src, dst, task // src.channels, task % src.channels)
+
+    cdef void split_one(self, float *data, Planes src, Planes dst, int64_t item,
+                        int64_t channel) noexcept nogil:
+        self.split(data + src.at + item * src.item + channel * src.plane + src.lead, src,
+                   data + dst.at + item * dst.item + channel * self.size())
+
+
 # --- convolution ---------------------------------------------------------------------------------
 
 @cython.final
@@ -403,6 +478,48 @@ cdef class Convolution:
                 self.tile(task, chunks, tiles, x, src.item, y, dst, added, added_item,
                           &partial[threadid(), 0])
 
+    def run_by_channel(self, const float[::1] memory not None, Planes src not None,
+                       float[::1] target not None, Planes dst not None, Phases phases not None,
+                       float[:, ::1] scratch not None, int items, int threads):
+        """Compute a strided depthwise convolution: the phases of a channel lie in ``scratch``.
+
+        One chunk a channel of src; offsets count from the phases of its own channel. ``scratch`` has
+        a row for each thread.
+
+        Raises
+        ------
+        KernelError
+            An operand lies outside its memory.
+        """
+        cdef int channels = src.channels, channel
+        cdef int64_t task, tasks = <int64_t>items * channels
+        check(memory, src, items)
+        check(target, dst, items)
+        if (self.chunk.shape[0] - 1 != channels or self.parts != 1 or self.base != 0
+                or self.top_channel >= dst.channels or scratch.shape[0] < threads
+                or scratch.shape[1] < phases.size()
+                or scratch.shape[1] < self.reach + <int64_t>self.run_vectors * self.lanes
+                or dst.lead + self.write_low < 0 or dst.lead + self.write_high > dst.plane):
+            raise KernelError("a depthwise convolution reaches outside its planes")
+        cdef const float *x = &memory[0] + src.at + src.lead
+        cdef float *y = &target[0] + dst.at
+        if threads == 1:
+            with nogil:
+                for task in range(tasks):
+                    self.channel(task // channels, task % channels, x, src, y, dst, phases,
+                                 &scratch[0, 0])
+        else:
+            for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+                self.channel(task // channels, task % channels, x, src, y, dst, phases,
+                             &scratch[threadid(), 0])
+
+    cdef void channel(self, int64_t item, int64_t channel, const float *x, Planes src, float *y,
+                      Planes dst, Phases phases, float *scratch) noexcept nogil:
+        cdef int tiles = (self.run_vectors + self.vectors - 1) // self.vectors, tile
+        phases.split(x + item * src.item + channel * src.plane, src, scratch)
+        for tile in range(tiles):
+            self.one_tile(item, channel, tile, scratch, y, dst, NULL, NULL)
+
     cdef float[:, ::1] memory_for_sums(self, int threads):
         """One row for each thread, kept from run to run."""
         if self.partial.shape[0] < threads:
@@ -416,6 +533,12 @@ cdef class Convolution:
         cdef int rest = task % (<int64_t>chunks * tiles)
         cdef int chunk = rest // tiles if self.blocks_first else rest % chunks
         cdef int tile = rest % tiles if self.blocks_first else rest // chunks
+        if residual != NULL:
+            residual = residual + item * residual_item
+        self.one_tile(item, chunk, tile, x + item * x_item, y, dst, residual, partial)
+
+    cdef void one_tile(self, int64_t item, int64_t chunk, int tile, const float *x, float *y,
+                       Planes dst, const float *residual, float *partial) noexcept nogil:
         cdef int first = tile * self.vectors
         cdef int vectors = min(self.vectors, self.run_vectors - first)
         cdef int begin = self.chunk[chunk], end = self.chunk[chunk + 1], row, part
@@ -424,11 +547,9 @@ cdef class Convolution:
             for row in range(begin * self.rows, end * self.rows):
                 if self.matrix[0].channel[row] >= 0:
                     zero_halo(out + self.matrix[0].channel[row] * dst.plane, dst)
-        if residual != NULL:
-            residual = residual + item * residual_item
         for part in range(self.parts):
-            self.table[vectors](&self.matrix[part], begin, end, x + item * x_item, first,
-                                out + dst.lead, residual, dst.plane, &self.store, partial)
+            self.table[vectors](&self.matrix[part], begin, end, x, first, out + dst.lead, residual,
+                                dst.plane, &self.store, partial)
 
 
 # --- fully connected layers at batch 1 -----------------------------------------------------------
@@ -599,38 +720,6 @@ cdef void binary_plane(scnn_binary_fn run, int op, float *data, Planes a, Planes
         run(op, xa + y * a.pitch, xb + y * b.pitch, plane + dst.lead + y * dst.pitch, dst.width, ca,
             cb, low, high)
     zero_halo(plane, dst)
-
-
-def phases(str isa, float[::1] arena not None, Planes src not None, Planes dst not None,
-           const int32_t[:, ::1] offsets not None, stride, pad, int items, int threads):
-    """Split ``src`` into the planes of a strided convolution: channel c, phase p → c·P + p.
-
-    ``offsets`` (P, 2) holds row and column of each phase within the stride.
-    """
-    cdef scnn_phase_fn run = <scnn_phase_fn>find("phase", isa).run
-    cdef scnn_phase spec
-    cdef int64_t count = offsets.shape[0], task, tasks = <int64_t>items * src.channels * count
-    cdef int pad_h = pad[0], pad_w = pad[1]
-    cdef float *data = &arena[0]
-    check(arena, src, items)
-    check(arena, dst, items)
-    if dst.channels != src.channels * count or dst.lead or dst.pitch != dst.width:
-        raise KernelError("phase planes have no halo, and one plane a channel and phase")
-    spec.height, spec.width, spec.rows, spec.columns = src.height, src.width, dst.height, dst.width
-    spec.stride_h, spec.stride_w = stride
-    spec.in_pitch, spec.out_pitch = src.pitch, dst.pitch
-    for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
-        phase_plane(run, &spec, data, src, dst, task, count, &offsets[0, 0], pad_h, pad_w)
-
-
-cdef void phase_plane(scnn_phase_fn run, const scnn_phase *spec, float *data, Planes src,
-                      Planes dst, int64_t task, int64_t count, const int32_t *offsets, int pad_h,
-                      int pad_w) noexcept nogil:
-    cdef int64_t p = task % count, c = task // count % src.channels
-    cdef int64_t item = task // (count * src.channels)
-    run(spec, data + src.at + item * src.item + c * src.plane + src.lead,
-        data + dst.at + item * dst.item + (c * count + p) * dst.plane,
-        offsets[2 * p] - pad_h, offsets[2 * p + 1] - pad_w)
 
 
 cdef int same_pixels(float[::1] arena, Planes src, Planes dst, int items) except -1:

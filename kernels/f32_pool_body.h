@@ -77,9 +77,11 @@ INLINE void ISA(pool)(const scnn_pool *pool, const float *in, float *out, float 
         const float share = max ? 1.0f : 1.0f / (float)(height * pool->kernel_w);
         int x = begin;
         if (pool->stride_w == 2)
-            for (; x + LANES < end; x += LANES)
-                vec_store(result + x, vec_mul(vec_load_even(windows + 2 * x - pool->pad_w),
-                                              vec_set(share)));
+            for (; x + LANES < end; x += LANES) {
+                const float *at = windows + 2 * x - pool->pad_w;
+                const vec even = vec_even(vec_load(at), vec_load(at + LANES));
+                vec_store(result + x, vec_mul(even, vec_set(share)));
+            }
         for (; x < end; x++)
             result[x] = windows[x * pool->stride_w - pool->pad_w] * share;
         for (x = begin ? 0 : end; x < pool->out_width; x = x + 1 == begin ? end : x + 1) {

@@ -43,8 +43,8 @@ static inline void vec_store_lanes(float *p, uint32_t mask, __m256 a)
 #define vec_permute(order, a)      \
     _mm256_permutevar8x32_ps(a, _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(order))))
 
-static inline __m256 vec_load_even(const float *p)
+static inline __m256 vec_even(__m256 a, __m256 b)
 {
-    const __m256 even = _mm256_shuffle_ps(vec_load(p), vec_load(p + 8), 0x88);
+    const __m256 even = _mm256_shuffle_ps(a, b, 0x88);
     return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(even), 0xd8));
 }

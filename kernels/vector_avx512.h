@@ -27,9 +27,9 @@ typedef __m512 vec;
 #define vec_permute(order, a) \
     _mm512_permutexvar_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(order))), a)
 
-/* Every second float from p on; reads 2 * LANES of them. */
-static inline __m512 vec_load_even(const float *p)
+/* Every second lane of a and then of b. */
+static inline __m512 vec_even(__m512 a, __m512 b)
 {
     const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    return _mm512_permutex2var_ps(vec_load(p), even, vec_load(p + 16));
+    return _mm512_permutex2var_ps(a, even, b);
 }

@@ -192,6 +192,9 @@ def conv(name, bottom, top, param):
         "num_output: 5 kernel_size: 5 stride: 2 pad: 2",
         "num_output: 4 kernel_size: 2 stride: 3",
         "num_output: 12 kernel_size: 3 group: 6 pad: 1",
+        "num_output: 6 kernel_size: 3 group: 6 pad: 1 stride: 2",
+        "num_output: 18 kernel_size: 5 group: 6 pad: 2 stride: 2",
+        "num_output: 6 kernel_size: 3 group: 6 stride: 3 dilation: 2",
         "num_output: 6 kernel_h: 1 kernel_w: 5 pad_h: 0 pad_w: 2 stride_h: 2 stride_w: 1",
         "num_output: 6 kernel_size: 3 dilation: 2 pad: 2 stride: 2",
         "num_output: 3 kernel_size: 11 pad: 5",
@@ -200,7 +203,8 @@ def conv(name, bottom, top, param):
 )
 def test_convolution_of_every_form(param, density):
     text = INPUT % "dim: 2 dim: 6 dim: 13 dim: 17" + conv("c", "data", "c", param)
-    assert_like_reference(net_of(text, density=density), threads=1)
+    for threads in (1, 3):
+        assert_like_reference(net_of(text, density=density), threads=threads)
 
 
 def test_planes_written_for_their_readers():

@@ -310,7 +310,8 @@ def test_phase_planes(isa, stride, pad):
     arena = np.full(target.at + target.size, CANARY)
     x = rng.standard_normal(source.shape).astype(np.float32)
     source.array(arena)[...] = x
-    _kernels.phases(isa, arena, source.planes(), target.planes(), offsets, stride, pad, 2, 2)
+    phases = _kernels.Phases(isa, offsets, stride, pad, 6, 7, target.plane)
+    phases.run(arena, source.planes(), target.planes(), 2, 2)
     wide = np.pad(x, ((0, 0), (0, 0), (pad[0], 40), (pad[1], 40)))
     got = target.array(arena).reshape(2, 3, len(offsets), 6, 7)
     for p, (row, column) in enumerate(offsets):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_scnn import _kernels
-from caffe_scnn.engine.packing import block_channels
+from caffe_scnn.engine.packing import Int64, block_channels
 
 NEAR_BYTES = 40 * 1024  # pixels of a tile that the first-level cache keeps
 MIDDLE_BYTES = 80 * 1024  # that it half keeps
@@ -78,7 +78,6 @@ class Tile:
     vectors: int
     parts: int
     cycles: float
-    entries: int
     lanes: int
     why: str
 
@@ -86,6 +85,111 @@ class Tile:
     def kernel(self) -> str:
         """The tile in the words of the kernel names."""
         return f"sconv_{self.rows}x{self.vectors}v"
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The tiles that a layer can use, an array element each.
+
+    Attributes
+    ----------
+    rows, vectors, parts : ndarray of int
+        The tile, and into how many parts the input channels are cut.
+    entries, blocks : ndarray of int
+        What packing in blocks of so many rows stores.
+    shape : Shape
+        Of the layer.
+    lanes : int
+        Floats of a vector.
+    """
+
+    rows: Int64
+    vectors: Int64
+    parts: Int64
+    entries: Int64
+    blocks: Int64
+    shape: Shape
+    lanes: int
+
+    def cycles(self, costs: Costs) -> NDArray[np.float64]:
+        """Predict the cycles of whole layers (one item)."""
+        whole, rest = np.divmod(-(-self.shape.run // self.lanes), self.vectors)
+        return whole * self._tile(costs, self.vectors) + (rest > 0) * self._tile(costs, rest)
+
+    def _tile(self, costs: Costs, size: Int64) -> NDArray[np.float64]:
+        """Predict the cycles of all blocks of one tile of ``size`` vectors."""
+        pixels = 4 * self.shape.channels / self.parts * (size * self.lanes + self.shape.span)
+        near = costs.near + costs.crossing * (self.shape.span > 0)
+        load = np.where(
+            pixels <= NEAR_BYTES, near, np.where(pixels <= MIDDLE_BYTES, costs.middle, costs.far)
+        )
+        busiest = np.maximum(
+            self.rows * size * costs.multiply_add, size * load + self.rows * costs.broadcast
+        )
+        streams = self.entries * (np.maximum(busiest, costs.latency) + costs.entry)
+        ends = self.blocks * self.parts * costs.block
+        stores = self.blocks * self.rows * size * (costs.store + (self.parts - 1) * costs.partial)
+        result: NDArray[np.float64] = streams + ends + stores
+        return result
+
+
+def tile_sizes(isa: str) -> tuple[dict[int, list[int]], int]:
+    """Return the vectors of each number of rows that an ISA has tiles of, and its lanes."""
+    sizes: dict[int, list[int]] = {}
+    lanes = 1
+    for _, op, name, rows, vectors, width in _kernels.kernels():
+        if op == "sconv" and name == isa:
+            sizes.setdefault(rows, []).append(vectors)
+            lanes = width
+    return sizes, lanes
+
+
+def candidates(
+    isa: str,
+    weights: NDArray[np.float32],
+    groups: int,
+    shape: Shape,
+    skip: NDArray[np.bool_] | None = None,
+) -> Candidates:
+    """List the tiles that a weight matrix on a flat run can use.
+
+    Parameters
+    ----------
+    isa : str
+    weights : float32 ndarray of shape (channels, columns of a group)
+    groups : int
+    shape : Shape
+    skip : bool ndarray of shape (channels,), optional
+        Channels that are not computed.
+    """
+    skip = np.zeros(len(weights), bool) if skip is None else skip
+    sizes, lanes = tile_sizes(isa)
+    parts = [p for p in PARTS if p == 1 or p * 8 <= shape.channels]
+    found = []
+    for rows, all_vectors in sizes.items():
+        entries, blocks = count_entries(weights, groups, rows, skip)
+        usable = _even_sizes(-(-shape.run // lanes), all_vectors)
+        found += [(rows, v, p, entries, blocks) for v, p in product(usable, parts)]
+    rows_, vectors, parts_, entries, blocks = np.array(found, np.int64).T
+    return Candidates(rows_, vectors, parts_, entries, blocks, shape, lanes)
+
+
+def choose_tile(
+    isa: str,
+    weights: NDArray[np.float32],
+    groups: int,
+    shape: Shape,
+    skip: NDArray[np.bool_] | None = None,
+) -> Tile:
+    """Choose the tile of a weight matrix on a flat run; parameters as :func:`candidates`."""
+    tiles = candidates(isa, weights, groups, shape, skip)
+    cycles = tiles.cycles(COSTS[isa])
+    best = {}
+    for index in np.argsort(-cycles, kind="stable"):
+        rows, vectors, parts = (int(n[index]) for n in (tiles.rows, tiles.vectors, tiles.parts))
+        best[rows] = Tile(rows, vectors, parts, float(cycles[index]), tiles.lanes, "")
+    chosen = min(best.values(), key=lambda tile: tile.cycles)
+    return replace(chosen, why=_reason(chosen, best, weights))
 
 
 def count_entries(
@@ -100,75 +204,6 @@ def count_entries(
     for block in channel:
         entries += int(np.count_nonzero(occupied[block[block >= 0]].any(axis=0)))
     return entries, len(channel)
-
-
-def tile_cost(
-    costs: Costs,
-    entries: int,
-    blocks: int,
-    rows: int,
-    vectors: int,
-    parts: int,
-    shape: Shape,
-    lanes: int,
-) -> float:
-    """Predict the cycles of a whole layer (one item) on one tile size."""
-    total = 0.0
-    for size in _tile_sizes(-(-shape.run // lanes), vectors):
-        pixels = 4 * shape.channels // parts * (size * lanes + shape.span)
-        if pixels <= NEAR_BYTES:
-            load = costs.near + (costs.crossing if shape.span else 0.0)
-        else:
-            load = costs.middle if pixels <= MIDDLE_BYTES else costs.far
-        busiest = max(
-            rows * size * costs.multiply_add, size * load + rows * costs.broadcast, costs.latency
-        )
-        total += entries * (busiest + costs.entry) + blocks * parts * costs.block
-        total += blocks * rows * size * (costs.store + (parts - 1) * costs.partial)
-    return total
-
-
-def _tile_sizes(run_vectors: int, vectors: int) -> list[int]:
-    whole, rest = divmod(run_vectors, vectors)
-    return [vectors] * whole + ([rest] if rest else [])
-
-
-def choose_tile(
-    isa: str,
-    weights: NDArray[np.float32],
-    groups: int,
-    shape: Shape,
-    skip: NDArray[np.bool_] | None = None,
-) -> Tile:
-    """Choose the tile of a weight matrix on a flat run.
-
-    Parameters
-    ----------
-    isa : str
-    weights : float32 ndarray of shape (channels, columns of a group)
-    groups : int
-    shape : Shape
-    skip : bool ndarray of shape (channels,), optional
-        Channels that are not computed.
-    """
-    skip = np.zeros(len(weights), bool) if skip is None else skip
-    sizes: dict[int, list[int]] = {}
-    lanes = 1
-    for _, op, name, rows, vectors, width in _kernels.kernels():
-        if op == "sconv" and name == isa:
-            sizes.setdefault(rows, []).append(vectors)
-            lanes = width
-    best: dict[int, Tile] = {}
-    for rows in sizes:
-        entries, blocks = count_entries(weights, groups, rows, skip)
-        for vectors, parts in product(_even_sizes(-(-shape.run // lanes), sizes[rows]), PARTS):
-            if parts > 1 and parts * 8 > shape.channels:
-                continue
-            cycles = tile_cost(COSTS[isa], entries, blocks, rows, vectors, parts, shape, lanes)
-            if rows not in best or cycles < best[rows].cycles:
-                best[rows] = Tile(rows, vectors, parts, cycles, entries, lanes, "")
-    chosen = min(best.values(), key=lambda tile: tile.cycles)
-    return replace(chosen, why=_reason(chosen, best, weights))
 
 
 def _reason(chosen: Tile, best: dict[int, Tile], weights: NDArray[np.float32]) -> str:

@@ -245,14 +245,22 @@ def place_vectors(run: Run, lanes: int) -> Store:
 
 @dataclass(frozen=True)
 class Tasks:
-    """How blocks × tiles are dealt out: in groups of about ``entries`` stored entries.
+    """How blocks × tiles are dealt out.
 
-    ``blocks_first``: all tiles of a group before the next group, whose weights stay in cache; else
-    all groups of a tile before the next tile, whose pixels do.
+    Attributes
+    ----------
+    entries : int
+        A group of blocks stores about so many entries.
+    blocks_first : bool
+        All tiles of a group before the next group, whose weights stay in cache; else all groups of
+        a tile before the next tile, whose pixels do.
+    blocks : int
+        Instead of ``entries``: a group has just so many blocks.
     """
 
     entries: int
     blocks_first: bool
+    blocks: int = 0
 
     @classmethod
     def suited_to(cls, streams: Streams, tiles: int) -> Tasks:
@@ -269,10 +277,12 @@ def _work(streams: Streams) -> Int64:
     return np.asarray(sum(part.start[1:] for part in streams.parts) + np.arange(1, blocks + 1))
 
 
-def _chunks(streams: Streams, entries: int) -> NDArray[np.int32]:
-    """Cut the blocks into groups of about ``entries`` stored entries each."""
+def _chunks(streams: Streams, tasks: Tasks) -> NDArray[np.int32]:
+    """Cut the blocks into groups."""
     work = _work(streams)
-    groups = max(1, min(len(work), round(int(work[-1]) / entries)))
+    if tasks.blocks:
+        return np.arange(0, len(work) + 1, tasks.blocks, dtype=np.int32)
+    groups = max(1, min(len(work), round(int(work[-1]) / tasks.entries)))
     cuts = np.searchsorted(work, np.arange(1, groups) * work[-1] / groups) + 1
     return np.unique(np.concatenate([[0], cuts, [len(work)]])).astype(np.int32)
 
@@ -310,7 +320,7 @@ def convolution(
         np.zeros(len(channel), np.float32) if bias is None else bias,
         per_row(finish.slope),
         channel,
-        _chunks(streams, tasks.entries),
+        _chunks(streams, tasks),
         place_vectors(run, lanes),
         base,
         taps.reach,

@@ -9,6 +9,7 @@ from caffe_scnn.engine.ops.base import Context, Op
 from caffe_scnn.engine.ops.concat import ConcatOp
 from caffe_scnn.engine.ops.constant import ConstantOp
 from caffe_scnn.engine.ops.convolution import ConvolutionOp
+from caffe_scnn.engine.ops.depthwise import StridedDepthwiseOp
 from caffe_scnn.engine.ops.eltwise import EltwiseOp
 from caffe_scnn.engine.ops.inner_product import InnerProductOp
 from caffe_scnn.engine.ops.lrn import LRNOp
@@ -39,4 +40,6 @@ def op_type(node: Node) -> type[Op]:
     """Return the class that computes a node."""
     if isinstance(node.spec, base.ActivationSpec):
         return activation_op(node)
+    if StridedDepthwiseOp.computes(node):
+        return StridedDepthwiseOp
     return OPS[type(node.spec)]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import product
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_scnn import _kernels
 from caffe_scnn.engine.choose import Shape, choose_tile
 from caffe_scnn.engine.nodes import Node, Value
 from caffe_scnn.engine.ops.base import Context, Op
 from caffe_scnn.engine.ops.finish import finish_of
+from caffe_scnn.engine.ops.phases import phase_planes, phase_taps, split_into
 from caffe_scnn.engine.packing import Run, Taps, convolution, stream
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.threads import threads_for
@@ -32,16 +31,17 @@ class ConvolutionOp(Op):
         self.source, self.target = context.tensors[node.reads[0]], self.writes[0]
         self.residual = context.tensors[node.residual] if node.residual else None
         self.threads = threads_for(self.nonzero_macs, context.threads)
-        self.phases = _Phases(spec, self.source, context) if max(spec.stride) > 1 else None
-        planes = self.phases.planes if self.phases else self.source
-        tap = _phase_taps(spec, self.phases) if self.phases else _plain_taps(spec, planes)
+        strided = max(spec.stride) > 1
+        self.planes = context.scratch[0] if strided else self.source
+        self.phases = split_into(self.planes, spec, context.isa) if strided else None
+        tap = phase_taps(spec, self.planes) if strided else _plain_taps(spec, self.planes)
         order = np.argsort(tap)
-        taps = _taps(spec, tap[order], planes)
-        base = 0 if self.phases else -(spec.pad[0] * planes.pitch + spec.pad[1])
-        run = Run(self.target.height, self.target.width, planes.pitch, self.target.pitch)
+        taps = _taps(spec, tap[order], self.planes)
+        base = 0 if strided else -(spec.pad[0] * self.planes.pitch + spec.pad[1])
+        run = Run(self.target.height, self.target.width, self.planes.pitch, self.target.pitch)
         by_tap = spec.weights.reshape(*spec.weights.shape[:2], -1)[:, :, order]
         weights = by_tap.reshape(len(by_tap), -1)
-        shape = Shape(run.size, planes.channels, int(np.ptp(tap)))
+        shape = Shape(run.size, self.planes.channels, int(np.ptp(tap)))
         tile = choose_tile(context.isa, weights, spec.group, shape, context.unread)
         streams = stream(weights, taps, tile.rows, tile.parts, context.unread)
         self.convolution = convolution(
@@ -76,69 +76,28 @@ class ConvolutionOp(Op):
         assert isinstance(spec, ConvolutionSpec)
         if max(spec.stride) == 1:
             return []
-        offsets = _phase_offsets(spec)
         items, channels = node.reads[0].shape[:2]
-        extent = [
-            out + (size - 1) * dilation // stride
-            for out, size, dilation, stride in zip(
-                node.writes[0].shape[2:],
-                spec.weights.shape[2:],
-                spec.dilation,
-                spec.stride,
-                strict=True,
-            )
-        ]
-        shape = (items, channels * len(offsets), *extent)
-        return [Tensor(shape, Border(aligned=True))]
+        return [phase_planes(spec, items, channels, _size(node.writes[0]))]
 
     def run(self, arena: Float32) -> None:
         """Split into phases if strided, then convolve."""
+        planes = self.planes.planes()
         if self.phases:
-            self.phases.run(arena, self.threads)
-        planes = self.phases.planes if self.phases else self.source
+            self.phases.run(arena, self.source.planes(), planes, self.source.items, self.threads)
         self.convolution.run(
             arena,
-            planes.planes(),
+            planes,
             arena,
             self.target.planes(),
             self.residual.planes() if self.residual else None,
-            planes.items,
+            self.planes.items,
             self.threads,
         )
 
 
-class _Phases:
-    """The input of a strided convolution as one plane for each position within the stride."""
-
-    def __init__(self, spec: ConvolutionSpec, source: Tensor, context: Context) -> None:
-        self.isa, self.source, self.planes = context.isa, source, context.scratch[0]
-        self.offsets = _phase_offsets(spec)
-        self.stride, self.pad = spec.stride, spec.pad
-
-    def run(self, arena: Float32, threads: int) -> None:
-        """Fill the planes."""
-        _kernels.phases(
-            self.isa,
-            arena,
-            self.source.planes(),
-            self.planes.planes(),
-            self.offsets,
-            self.stride,
-            self.pad,
-            self.source.items,
-            threads,
-        )
-
-
-def _phase_offsets(spec: ConvolutionSpec) -> NDArray[np.int32]:
-    """List the (row, column) phases that some tap reads."""
-    axes = [
-        sorted({tap * dilation % stride for tap in range(size)})
-        for size, dilation, stride in zip(
-            spec.weights.shape[2:], spec.dilation, spec.stride, strict=True
-        )
-    ]
-    return np.array(list(product(*axes)), np.int32)
+def _size(value: Value) -> tuple[int, int]:
+    height, width = value.shape[2:]
+    return height, width
 
 
 def _taps(spec: ConvolutionSpec, tap: NDArray[np.int64], planes: Tensor) -> Taps:
@@ -154,19 +113,3 @@ def _plain_taps(spec: ConvolutionSpec, planes: Tensor) -> NDArray[np.int64]:
     rows, columns = (np.arange(size, dtype=np.int64) for size in spec.weights.shape[2:])
     tap = rows[:, None] * spec.dilation[0] * planes.pitch + columns * spec.dilation[1]
     return tap.ravel()
-
-
-def _phase_taps(spec: ConvolutionSpec, phases: _Phases) -> NDArray[np.int64]:
-    """Offsets of one channel's taps in its phase planes."""
-    number = {tuple(offset): index for index, offset in enumerate(phases.offsets.tolist())}
-    planes = phases.planes
-    (sy, sx), (dy, dx) = spec.stride, spec.dilation
-    return np.array(
-        [
-            number[y * dy % sy, x * dx % sx] * planes.plane
-            + (y * dy // sy) * planes.pitch
-            + x * dx // sx
-            for y, x in np.ndindex(*spec.weights.shape[2:])
-        ],
-        np.int64,
-    )
