@@ -13,7 +13,7 @@ import pickle
 import time
 from collections.abc import Callable
 from dataclasses import astuple, fields
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -92,28 +92,42 @@ def regrets(costs: Costs, measured: list[Measured]) -> np.ndarray:
     return np.array([us[np.argmin(t.cycles(costs))] / us.min() for t, us in measured])
 
 
-def fit(isa: str, measured: list[Measured], trials: int = 8) -> Costs:
+def joined(measured: list[Measured]) -> Candidates:
+    """Return the tiles of all layers as one, with a shape for each tile."""
+    shapes = [Shape(*(np.full(len(us), n) for n in astuple(t.shape))) for t, us in measured]
+    return Candidates(
+        *(
+            np.concatenate([getattr(tiles, name) for tiles, _ in measured])
+            for name in ("rows", "vectors", "parts", "entries", "blocks")
+        ),
+        Shape(*(np.concatenate(axis) for axis in zip(*map(astuple, shapes), strict=True))),
+        measured[0][0].lanes,
+    )
+
+
+def fit(isa: str, measured: list[Measured], trials: int = 12) -> Costs:
     """Find constants that choose well, and predict the times of good tiles."""
+    tiles, us = joined(measured), np.concatenate([us for _, us in measured])
+    ends = np.cumsum([len(us) for _, us in measured])
+    best = np.concatenate([np.full(len(us), us.min()) for _, us in measured])
+    weight = np.where(np.isfinite(us), best / us, 0) ** 3  # the times of bad tiles matter little
+    logarithm = np.log(np.where(np.isfinite(us), us, 1))
 
     def loss(values: np.ndarray) -> float:
-        if values.min() < 0:
+        if values.min() <= 0:
             return 1e9
-        costs = Costs(*values)
-        error = weight = 0.0
-        for tiles, us in measured:
-            good = (us.min() / us) ** 3  # the times of bad tiles matter little
-            error += good @ np.where(good > 0, np.log(tiles.cycles(costs) * CYCLE / us), 0) ** 2
-            weight += good.sum()
-        regret = regrets(costs, measured)
-        chosen = 5 * np.log(regret).mean() + 10 * np.maximum(regret - 1.05, 0).mean()
-        return float(chosen + error / weight)
+        cycles = tiles.cycles(Costs(*values))
+        error = weight @ (np.log(cycles * CYCLE) - logarithm) ** 2 / weight.sum()
+        chosen = [b + np.argmin(cycles[b:e]) for b, e in pairwise([0, *ends])]
+        regret = us[chosen] / best[chosen]
+        return float(5 * np.log(regret).mean() + 10 * np.maximum(regret - 1.05, 0).mean() + error)
 
     rng = np.random.default_rng(0)
     start = np.array(astuple(COSTS[isa]), float)
     results = []
     for trial in range(trials):
-        values = start * np.exp(rng.normal(0, 0.3 if trial else 0, len(start)))
-        for _ in range(2):
+        values = start * np.exp(rng.normal(0, 0.4 if trial else 0, len(start)))
+        for _ in range(3):
             found = minimize(loss, values, method="Nelder-Mead", options={"maxiter": 1500})
             values = found.x
         results.append((found.fun, tuple(found.x)))

@@ -37,7 +37,7 @@ PHRASES = {
     "kernel_too_large": "is a kernel larger than its padded input?",
     "layer_and_layers": 'both "layer"',
     "lrn_even": "local_size 4 must be odd",
-    "lstm_cont": 'unknown layer type "LSTM"',
+    "lstm_cont": "its marks (4, 3); (T, N) must agree",
     "missing_bottom": 'no layer makes its bottom "dota"; did you mean "data"?',
     "negative_dim": "shape (1, -3)",
     "pool_global_kernel": "global_pooling has no kernel size",

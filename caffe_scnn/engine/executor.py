@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from caffe_scnn._kernels import best_isa
 from caffe_scnn.engine.nodes import lower_net
-from caffe_scnn.engine.ops import Op
+from caffe_scnn.engine.ops import Op, State
 from caffe_scnn.engine.plan import Plan, build_plan
 from caffe_scnn.engine.tensor import Float32, Shape
 from caffe_scnn.engine.threads import resolve_threads
@@ -71,6 +71,7 @@ class Executor:
         self._given = dict(inputs or {})
         self._shapes: dict[str, Shape] | None = None
         self._plans: dict[tuple[object, ...], Plan] = {}
+        self._state: State = {}
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -89,7 +90,7 @@ class Executor:
         key = (*sorted(shapes.items()), *wanted)
         if key not in self._plans:
             program = lower_net(self.net, shapes, wanted)
-            self._plans[key] = build_plan(program, self.isa, self.threads)
+            self._plans[key] = build_plan(program, self.isa, self.threads, self._state)
         return self._plans[key]
 
     def run(
@@ -119,6 +120,10 @@ class Executor:
         plan.feed(arrays)
         plan.run()
         return plan.fetch()
+
+    def reset_state(self) -> None:
+        """Let recurrent layers begin with zeros again; between runs their state lives on."""
+        self._state.clear()
 
     def profile(self, inputs: Mapping[str, ArrayLike], repeat: int = 10) -> list[StepTime]:
         """Time every step of a run.

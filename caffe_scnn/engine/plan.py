@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from caffe_scnn.engine.arena import Storage, allocate, place
 from caffe_scnn.engine.fuse import fuse
 from caffe_scnn.engine.nodes import Node, Program, Value
-from caffe_scnn.engine.ops import Context, Op, op_type
+from caffe_scnn.engine.ops import Context, Op, State, op_type
 from caffe_scnn.engine.ops.base import clear
+from caffe_scnn.engine.ops.filter import FilterOp
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.layers.base import ConcatSpec, ConvolutionSpec, InnerProductSpec, ViewSpec
 
@@ -32,6 +33,8 @@ class Plan:
     steps : list of Op
         In order.
     inputs, outputs : dict of str to Tensor
+    counts : dict of str to FilterOp
+        Outputs whose number of items a Filter layer decides.
     size : int
         Floats of the arena.
     """
@@ -39,6 +42,7 @@ class Plan:
     steps: list[Op]
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
+    counts: dict[str, FilterOp]
     size: int
     arena: Float32 = field(repr=False)
 
@@ -50,7 +54,10 @@ class Plan:
 
     def fetch(self) -> dict[str, Float32]:
         """Copy the outputs out of the arena."""
-        return {name: tensor.array(self.arena).copy() for name, tensor in self.outputs.items()}
+        arrays = {name: tensor.array(self.arena) for name, tensor in self.outputs.items()}
+        for name, step in self.counts.items():
+            arrays[name] = arrays[name][: step.count]
+        return {name: array.copy() for name, array in arrays.items()}
 
     def run(self) -> None:
         """Run every step on what was fed."""
@@ -58,22 +65,29 @@ class Plan:
             step.run(self.arena)
 
 
-def build_plan(program: Program, isa: str, threads: int) -> Plan:
+def build_plan(program: Program, isa: str, threads: int, state: State | None = None) -> Plan:
     """Compile a program (which is fused in place)."""
     _whole_image_as_inner_product(program)
     fuse(program)
     memory = _Memory(program)
     size = memory.place()
+    state = {} if state is None else state
     steps = []
+    counted: dict[Value, FilterOp] = {}
     for node in program.nodes:
-        context = Context(
-            isa, threads, memory.tensors, memory.scratch[node], _unread(program, node)
-        )
-        steps.append(op_type(node)(node, context))
+        unread = _unread(program, node)
+        scratch = memory.scratch[node]
+        op = op_type(node)(node, Context(isa, threads, memory.tensors, scratch, state, unread))
+        steps.append(op)
+        deciding = [counted[value] for value in node.inputs() if value in counted]
+        if isinstance(op, FilterOp):
+            deciding = [op]
+        counted.update((value, step) for step in deciding[:1] for value in node.writes)
     return Plan(
         steps,
         {name: memory.tensors[value] for name, value in program.inputs.items()},
         {name: memory.tensors[value] for name, value in program.wanted.items()},
+        {name: counted[value] for name, value in program.wanted.items() if value in counted},
         size,
         allocate(size),
     )

@@ -24,6 +24,7 @@ from caffe_scnn.layers.elu import ELU
 from caffe_scnn.layers.embed import Embed
 from caffe_scnn.layers.euclidean_loss import EuclideanLoss
 from caffe_scnn.layers.exp import Exp
+from caffe_scnn.layers.filter import Filter
 from caffe_scnn.layers.hinge_loss import HingeLoss
 from caffe_scnn.layers.identity import Dropout, Split
 from caffe_scnn.layers.im2col import Im2col
@@ -32,6 +33,8 @@ from caffe_scnn.layers.inner_product import InnerProduct
 from caffe_scnn.layers.input import Input
 from caffe_scnn.layers.log import Log
 from caffe_scnn.layers.lrn import LRN
+from caffe_scnn.layers.lstm import LSTM
+from caffe_scnn.layers.lstm_unit import LSTMUnit
 from caffe_scnn.layers.multinomial_logistic_loss import MultinomialLogisticLoss
 from caffe_scnn.layers.mvn import MVN
 from caffe_scnn.layers.parameter import Parameter
@@ -41,6 +44,7 @@ from caffe_scnn.layers.prelu import PReLU
 from caffe_scnn.layers.reduction import Reduction
 from caffe_scnn.layers.relu import ReLU, ReLU6
 from caffe_scnn.layers.reshape import Flatten, Reshape
+from caffe_scnn.layers.rnn import RNN
 from caffe_scnn.layers.scale import Bias, Scale
 from caffe_scnn.layers.sigmoid import Sigmoid, TanH
 from caffe_scnn.layers.sigmoid_cross_entropy_loss import SigmoidCrossEntropyLoss
@@ -76,6 +80,7 @@ LAYER_TYPES: tuple[LayerType, ...] = (
     Embed(),
     EuclideanLoss(),
     Exp(),
+    Filter(),
     Flatten(),
     HingeLoss(),
     Im2col(),
@@ -84,6 +89,8 @@ LAYER_TYPES: tuple[LayerType, ...] = (
     Input(),
     Log(),
     LRN(),
+    LSTM(),
+    LSTMUnit(),
     MultinomialLogisticLoss(),
     MVN(),
     Parameter(),
@@ -94,6 +101,7 @@ LAYER_TYPES: tuple[LayerType, ...] = (
     ReLU(),
     ReLU6(),
     Reshape(),
+    RNN(),
     Scale(),
     Sigmoid(),
     SigmoidCrossEntropyLoss(),

@@ -158,6 +158,11 @@ class ConstantSpec:
 
 
 @dataclass(frozen=True)
+class FilterSpec:
+    """The items of the bottoms where the last bottom is not zero."""
+
+
+@dataclass(frozen=True)
 class ReferenceSpec:
     """No kernel: the layer's own float64 reference computes it."""
 
@@ -174,6 +179,7 @@ OpSpec = (
     | SoftmaxSpec
     | ViewSpec
     | ConstantSpec
+    | FilterSpec
     | ReferenceSpec
 )
 
@@ -198,6 +204,15 @@ class LayerType(ABC):
     @abstractmethod
     def reference(self, layer: Layer, bottoms: Sequence[Array]) -> list[Array]:
         """Compute the tops in float64, written for reading."""
+
+    def advance(
+        self, layer: Layer, bottoms: Sequence[Array], state: list[Array]
+    ) -> tuple[list[Array], list[Array]]:
+        """Compute the tops from a state that the last run left (empty at first), and the next one.
+
+        Only recurrent layers have a state.
+        """
+        return self.reference(layer, bottoms), state
 
     def params(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Param]:
         """List the learnt blobs, in Caffe's order."""

@@ -16,7 +16,10 @@ from caffe_scnn.model.net import Net
 
 
 def run(
-    net: Net, inputs: Mapping[str, ArrayLike], blobs: Sequence[str] | None = None
+    net: Net,
+    inputs: Mapping[str, ArrayLike],
+    blobs: Sequence[str] | None = None,
+    state: dict[str, list[Array]] | None = None,
 ) -> dict[str, Array]:
     """Compute a net with the layers' references.
 
@@ -28,6 +31,8 @@ def run(
         One array for each net input.
     blobs : sequence of str, optional
         Blobs to return; the net's outputs by default, in alphabetical order.
+    state : dict, optional
+        What recurrent layers kept from the last run; it is changed to what they keep from this one.
 
     Returns
     -------
@@ -41,10 +46,13 @@ def run(
     """
     values = {name: np.asarray(array, np.float64) for name, array in inputs.items()}
     infer_shapes(net, {name: array.shape for name, array in values.items()})
+    state = {} if state is None else state
     for layer in net.layers:
         if layer.type == "Input":
             continue
-        tops = layer_type(layer).reference(layer, [values[name] for name in layer.bottoms])
+        bottoms = [values[name] for name in layer.bottoms]
+        before = state.get(layer.name, [])
+        tops, state[layer.name] = layer_type(layer).advance(layer, bottoms, before)
         values.update(zip(layer.tops, tops, strict=True))
     wanted = Graph(net).outputs if blobs is None else blobs
     missing = [name for name in wanted if name not in values]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from caffe_scnn.engine.nodes import Node
 from caffe_scnn.engine.ops.activation import activation_op
 from caffe_scnn.engine.ops.affine import AffineOp
-from caffe_scnn.engine.ops.base import Context, Op
+from caffe_scnn.engine.ops.base import Context, Op, State
 from caffe_scnn.engine.ops.concat import ConcatOp
 from caffe_scnn.engine.ops.constant import ConstantOp
 from caffe_scnn.engine.ops.convolution import ConvolutionOp
 from caffe_scnn.engine.ops.depthwise import StridedDepthwiseOp
 from caffe_scnn.engine.ops.eltwise import EltwiseOp
+from caffe_scnn.engine.ops.filter import FilterOp
 from caffe_scnn.engine.ops.inner_product import InnerProductOp
 from caffe_scnn.engine.ops.lrn import LRNOp
 from caffe_scnn.engine.ops.pooling import PoolingOp
@@ -25,6 +26,7 @@ OPS: dict[type[object], type[Op]] = {
     base.ConstantSpec: ConstantOp,
     base.ConvolutionSpec: ConvolutionOp,
     base.EltwiseSpec: EltwiseOp,
+    base.FilterSpec: FilterOp,
     base.InnerProductSpec: InnerProductOp,
     base.LRNSpec: LRNOp,
     base.PoolingSpec: PoolingOp,
@@ -33,7 +35,7 @@ OPS: dict[type[object], type[Op]] = {
     base.ViewSpec: ViewOp,
 }
 
-__all__ = ["OPS", "Context", "Op", "op_type"]
+__all__ = ["OPS", "Context", "Op", "State", "op_type"]
 
 
 def op_type(node: Node) -> type[Op]:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from caffe_scnn.engine.nodes import Node, Value
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 
+State = dict[str, list[NDArray[np.float64]]]
+
 
 @dataclass(frozen=True)
 class Context:
@@ -25,6 +27,8 @@ class Context:
     tensors : mapping of Value to Tensor
     scratch : list of Tensor
         What the op asked for through :meth:`Op.scratch`.
+    state : dict of str to list of ndarray
+        What recurrent layers, by name, keep from run to run.
     unread : bool ndarray, optional
         Channels of the result that nobody reads.
     """
@@ -33,6 +37,7 @@ class Context:
     threads: int
     tensors: Mapping[Value, Tensor]
     scratch: list[Tensor]
+    state: State
     unread: NDArray[np.bool_] | None = None
 
 

@@ -20,13 +20,15 @@ class ReferenceOp(Op):
     def __init__(self, node: Node, context: Context) -> None:
         super().__init__(node, context)
         self.layer, self.type = node.layers[0], layer_type(node.layers[0])
-        self.kernel = "numpy_reference"
+        self.kernel, self.state = "numpy_reference", context.state
         self.why = f"no kernel for {self.layer.type} with these parameters"
 
     def run(self, arena: Float32) -> None:
         """Run the reference in float64."""
         bottoms = [tensor.array(arena).astype(np.float64) for tensor in self.reads]
-        tops = self.type.reference(self.layer, bottoms)
+        name = self.layer.name
+        state = self.state.get(name, [])
+        tops, self.state[name] = self.type.advance(self.layer, bottoms, state)
         for tensor, values in zip(self.writes, tops, strict=True):
             clear(tensor, arena)
             np.copyto(tensor.array(arena), values, casting="same_kind")
