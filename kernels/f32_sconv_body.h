@@ -76,6 +76,7 @@ INLINE void ISA(store_row)(const scnn_matrix *matrix, int64_t row, int vectors, 
     }
 }
 
+#define AHEAD 128 /* entries */
 #define SCONV_STREAM(DELTA)                                                     \
     for (int64_t e = matrix->start[b]; e < matrix->start[b + 1]; e++) {         \
         x += (int64_t)((const DELTA *)matrix->delta)[e] << unit;                \
@@ -85,6 +86,8 @@ INLINE void ISA(store_row)(const scnn_matrix *matrix, int64_t row, int vectors, 
             if (rows > 1)                                                       \
                 vec_hold(xs[v]);                                                \
         }                                                                       \
+        if (rows > 2) /* dense weights come from far, once for each tile */     \
+            __builtin_prefetch(matrix->value + (e + AHEAD) * rows);             \
         UNROLL for (int r = 0; r < rows; r++) {                                 \
             const vec w = vec_set(matrix->value[e * rows + r]);                 \
             UNROLL for (int v = 0; v < vectors; v++)                            \
