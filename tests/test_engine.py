@@ -264,6 +264,19 @@ def test_depthwise_chain_skips_bases_that_nobody_reads():
     assert whole.bytes - half.bytes >= weights / 2
 
 
+@pytest.mark.parametrize(
+    ("param", "size"),
+    [("kernel_size: 3 pad: 1", 13), ("kernel_size: 1", 56), ("kernel_size: 1", 14)],
+)
+def test_sparse_weights_take_six_bytes_a_non_zero(param, size):
+    text = INPUT % f"dim: 1 dim: 256 dim: {size} dim: {size}"
+    net = net_of(text + conv("c", "data", "c", f"num_output: 64 {param}"), density=0.1)
+    step = Executor(net, threads=1).plan().steps[0]
+    if "_1x" in step.kernel:  # unstructured; blocks hold zeros too
+        assert step.weight_bytes <= 6.5 * np.count_nonzero(net.layer("c").blobs[0])
+    assert Executor(net).plan().weight_bytes == step.weight_bytes
+
+
 @pytest.mark.parametrize("batch", [1, 2, 7, 33])
 @pytest.mark.parametrize("density", [1.0, 0.1])
 def test_fully_connected_for_any_batch(batch, density):

@@ -97,10 +97,16 @@ def benchmark_report(measured: Benchmark) -> Report:
         "total_min_ms": measured.total.min_ms,
         "gflops": measured.gflops,
         "threads": measured.threads,
+        "activation_bytes": measured.activation_bytes,
+        "weight_bytes": measured.weight_bytes,
         "against_ms": against.median_ms if against else None,
         "ratio": measured.ratio,
     }
-    said = [f"{measured.threads} threads, {len(measured.total.times_ms)} passes"]
+    said = [
+        f"{measured.threads} threads, {len(measured.total.times_ms)} passes; memory: "
+        f"{measured.activation_bytes / 1e6:.2f} MB of activations, "
+        f"{measured.weight_bytes / 1e6:.2f} MB of packed weights"
+    ]
     if against:
         said.append(
             f"{measured.ratio:.2f}x as fast as the other model, measured in turns: "

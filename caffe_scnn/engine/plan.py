@@ -46,6 +46,16 @@ class Plan:
     size: int
     arena: Float32 = field(repr=False)
 
+    @property
+    def activation_bytes(self) -> int:
+        """Memory of all values between input and output: the most that live at once."""
+        return 4 * self.size
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of all packed weights."""
+        return sum(step.weight_bytes for step in self.steps)
+
     def feed(self, arrays: dict[str, Float32]) -> None:
         """Write the inputs into the arena."""
         for name, tensor in self.inputs.items():

@@ -53,12 +53,16 @@ class Benchmark:
     total, against : Timing
         Whole forward passes, taken in turns; ``against`` is None when there is no other net.
     threads : int
+    activation_bytes, weight_bytes : int
+        Memory of the plan: the most activations that live at once, and all packed weights.
     """
 
     layers: tuple[LayerTime, ...]
     total: Timing
     against: Timing | None
     threads: int
+    activation_bytes: int
+    weight_bytes: int
 
     @property
     def ratio(self) -> float | None:
@@ -116,7 +120,15 @@ def benchmark(
         )
         for time in executors["net"].profile(inputs, repeat=repeat)
     )
-    return Benchmark(layers, timings["net"], timings.get("against"), executors["net"].threads)
+    plan = executors["net"].plan(shapes)
+    return Benchmark(
+        layers,
+        timings["net"],
+        timings.get("against"),
+        executors["net"].threads,
+        plan.activation_bytes,
+        plan.weight_bytes,
+    )
 
 
 def race(

@@ -52,8 +52,8 @@ class Op(ABC):
         What runs, and the reason for the choice.
     macs, nonzero_macs : int
         Multiply-accumulates with every weight, and with the non-zero ones.
-    bytes : int
-        Weights and activations that one run touches.
+    weight_bytes : int
+        Weights as packed.
     """
 
     name: ClassVar[str]
@@ -65,7 +65,7 @@ class Op(ABC):
         self.threads = context.threads
         self.reads = [context.tensors[value] for value in node.inputs()]
         self.writes = [context.tensors[value] for value in node.writes]
-        self.bytes = 4 * sum(int(np.prod(t.shape)) for t in [*self.reads, *self.writes])
+        self.weight_bytes = 0
 
     @classmethod
     def border(cls, node: Node, value: Value) -> Border:
@@ -76,6 +76,12 @@ class Op(ABC):
     def scratch(cls, node: Node, tensors: Mapping[Value, Tensor]) -> list[Tensor]:
         """Return tensors that the op needs for itself while it runs."""
         return []
+
+    @property
+    def bytes(self) -> int:
+        """Weights and activations that one run touches."""
+        touched = sum(int(np.prod(t.shape)) for t in [*self.reads, *self.writes])
+        return 4 * touched + self.weight_bytes
 
     @property
     def flops(self) -> int:

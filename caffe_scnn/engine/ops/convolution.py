@@ -56,7 +56,7 @@ class ConvolutionOp(Op):
         )
         self.kernel = f"f32_{tile.kernel}__{context.isa}"
         self.why = tile.why
-        self.bytes += streams.nbytes
+        self.weight_bytes = streams.nbytes
 
     @classmethod
     def border(cls, node: Node, value: Value) -> Border:

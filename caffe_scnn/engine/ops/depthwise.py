@@ -53,10 +53,12 @@ class StridedDepthwiseOp(Op):
         shape = Shape(run.size, 1, int(np.ptp(tap)))
         tile = choose_tile(context.isa, weights, spec.group, shape)
         blocks = -(-len(weights) // spec.group // tile.rows)
+        streams = stream(weights, taps, tile.rows)
+        self.weight_bytes = streams.nbytes
         self.convolution = convolution(
             context.isa,
             tile.lanes,
-            stream(weights, taps, tile.rows),
+            streams,
             taps,
             run,
             finish_of(spec.bias, node.finish),

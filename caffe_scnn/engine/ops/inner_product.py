@@ -46,7 +46,7 @@ class InnerProductOp(Op):
         self.why = self.product.why or f"density {density:.3f}: " + (
             "fewer bytes than dense" if sparse else "dense rows stream from memory"
         )
-        self.bytes += self.product.nbytes
+        self.weight_bytes = self.product.nbytes
 
     @classmethod
     def scratch(cls, node: Node, tensors: Mapping[Value, Tensor]) -> list[Tensor]:
