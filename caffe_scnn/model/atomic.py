@@ -35,7 +35,8 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     Parameters
     ----------
     path : str or Path
-        The file; through a symbolic link, the file it points to.
+        The file; through a symbolic link, the file it points to. What is no regular file, such as
+        a pipe or a device, is written to directly: it must not be replaced by a file.
 
     Yields
     ------
@@ -52,6 +53,10 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     try:
         if target.is_dir():
             raise OutputError(f"{path}: is a folder; name a file in it")
+        if target.exists() and not target.is_file():
+            with target.open("wb") as device:
+                yield device
+            return
         with _create(temporary) as file:
             yield file
         temporary.replace(target)
