@@ -346,9 +346,12 @@ cdef class Convolution:
                  const int32_t[::1] chunk not None, tuple store not None,
                  int64_t base, int64_t reach, float low, float high, bint blocks_first):
         cdef int v, index
-        cdef int64_t blocks = channel.shape[0] // rows
+        cdef int64_t blocks
         cdef scnn_matrix common
         cdef const float[::1] slopes
+        if min(rows, vectors) < 1 or len(store[0]) < 2 or chunk.shape[0] < 2:
+            raise KernelError("a packed convolution needs rows, vectors and a task")
+        blocks = channel.shape[0] // rows
         self.parts, self.rows, self.vectors = len(parts), rows, vectors
         self.run_vectors = len(store[0]) - 1
         self.chunk, self.blocks_first = chunk, blocks_first
@@ -360,7 +363,7 @@ cdef class Convolution:
             self.lanes = kernel.lanes
         if (not 1 <= self.parts <= MAX_PARTS or not 0 <= unit < 16 or blocks < 1 or bias.shape[0] != blocks * rows
                 or channel.shape[0] != blocks * rows or chunk[0] != 0
-                or chunk[chunk.shape[0] - 1] != blocks):
+                or chunk[chunk.shape[0] - 1] != blocks or np.diff(chunk).min() < 0):
             raise KernelError("the parts of a packed convolution do not fit together")
         common.bias, common.channel, common.slope = &bias[0], &channel[0], NULL
         if slope is not None:
@@ -387,7 +390,8 @@ cdef class Convolution:
         cdef const uint16_t[::1] narrow
         cdef const uint32_t[::1] wide
         if (start.shape[0] != blocks + 1 or origin.shape[0] != blocks or start[0] != 0
-                or start[blocks] != delta.shape[0] or value.shape[0] != delta.shape[0] * self.rows):
+                or start[blocks] != delta.shape[0] or value.shape[0] != delta.shape[0] * self.rows
+                or np.diff(start).min() < 0):
             raise KernelError("the streams of a packed convolution do not fit together")
         matrix.start, matrix.origin = &start[0], &origin[0]
         matrix.delta_bytes, matrix.delta, matrix.value = delta.itemsize, NULL, NULL
@@ -581,6 +585,7 @@ def spmv(str isa, const int64_t[::1] start not None, const uint16_t[::1] column 
     cdef const uint16_t *columns = NULL
     cdef const float *values = NULL
     if (start.shape[0] != n + 1 or start[n] != value.shape[0] or value.shape[0] != column.shape[0]
+            or start[0] != 0 or (n and np.diff(start).min() < 0)
             or x.shape[0] > 65536 or (bias is not None and bias.shape[0] != n)):
         raise KernelError("the streams of a sparse fully connected layer do not fit together")
     if bias is not None:

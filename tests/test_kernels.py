@@ -349,3 +349,22 @@ def test_unknown_isa_is_refused(monkeypatch):
     monkeypatch.setenv("CAFFE_SCNN_ISA", "sse9")
     with pytest.raises(KernelError, match="sse9"):
         _kernels.best_isa()
+
+
+@pytest.mark.parametrize(("rows", "vectors"), [(0, 1), (1, 0), (-1, 1), (1, -1)])
+def test_a_convolution_without_rows_or_vectors_is_refused(rows, vectors):
+    numbers = np.zeros(2, np.int32)
+    with pytest.raises(KernelError, match="needs rows"):
+        _kernels.Convolution(
+            "scalar", rows, vectors, 0, [()], np.zeros(1, np.float32), None, numbers, numbers,
+            (numbers,) * 6 + (0, 0), 0, 0, 0.0, 1.0, True,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("start", [[0, 9, 2], [-4, 1, 2], [1, 1, 2]])
+def test_sparse_rows_that_run_backwards_or_begin_elsewhere_are_refused(start):
+    with pytest.raises(KernelError, match="streams"):
+        _kernels.spmv(
+            "scalar", np.array(start), np.zeros(2, np.uint16), np.zeros(2, np.float32), None,
+            np.zeros(4, np.float32), np.zeros(2, np.float32), 1,
+        )  # fmt: skip
