@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from caffe_scnn.decompose import Recipe, compress
     from caffe_scnn.engine import Executor, PackedMatrix, pack, spmm
     from caffe_scnn.errors import CaffeScnnError
+    from caffe_scnn.layers import register_layer
     from caffe_scnn.layers.summary import summarize
     from caffe_scnn.loading import load
     from caffe_scnn.model.caffemodel import read_caffemodel, write_caffemodel
@@ -32,6 +33,7 @@ __all__ = [
     "load",
     "pack",
     "read_caffemodel",
+    "register_layer",
     "spmm",
     "summarize",
     "write_caffemodel",
@@ -50,6 +52,7 @@ _HOMES = {
     "load": "caffe_scnn.loading",
     "pack": "caffe_scnn.engine",
     "read_caffemodel": "caffe_scnn.model.caffemodel",
+    "register_layer": "caffe_scnn.layers",
     "spmm": "caffe_scnn.engine",
     "summarize": "caffe_scnn.layers.summary",
     "write_caffemodel": "caffe_scnn.model.caffemodel",

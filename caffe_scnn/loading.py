@@ -52,7 +52,8 @@ def load(
         Caffe would refuse the net, or the weights do not fit it.
     """
     net = open_net(prototxt, phase=phase, level=level, stages=stages)
-    load_weights(net, caffemodel, allow_missing=allow_missing, inputs=inputs)
+    net.input_shapes.update(inputs or {})
+    load_weights(net, caffemodel, allow_missing=allow_missing)
     return net
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from caffe_scnn import layers
 from caffe_scnn.engine import Executor
 from caffe_scnn.errors import ModelError
-from caffe_scnn.layers import LAYER_TYPES, reference
+from caffe_scnn.layers import LAYER_TYPES, reference, register_layer
 from caffe_scnn.layers.base import LayerType
 from caffe_scnn.layers.shapes import infer_shapes
 from caffe_scnn.model.net import Net
@@ -16,9 +17,10 @@ CASES = [(kind, number) for kind in LAYER_TYPES for number in range(len(kind.exa
 IDS = [f"{kind.type}-{number}" for kind, number in CASES]
 # Their inputs are indices or labels, which the golden cases feed; random ones mean nothing.
 WITHOUT_EXAMPLES = {
-    "Accuracy", "BatchReindex", "ContrastiveLoss", "Embed", "EuclideanLoss", "HingeLoss",
-    "InfogainLoss", "Input", "MultinomialLogisticLoss", "SigmoidCrossEntropyLoss", "Silence",
-    "SoftmaxWithLoss",
+    "Accuracy", "AnnotatedData", "BatchReindex", "ContrastiveLoss", "Data", "Embed",
+    "EuclideanLoss", "HDF5Data", "HDF5Output", "HingeLoss", "ImageData", "InfogainLoss", "Input",
+    "MemoryData", "MultinomialLogisticLoss", "Python", "SigmoidCrossEntropyLoss", "Silence",
+    "SoftmaxWithLoss", "WindowData",
 }  # fmt: skip
 TOLERANCE = 2e-5  # of the largest value, as for the golden cases
 
@@ -153,3 +155,31 @@ def test_what_depends_on_a_filter_has_as_many_items():
         assert np.array_equal(got["f"], x[np.array(chosen) > 0])
         assert np.array_equal(got["r"], np.maximum(x[np.array(chosen) > 0], 0))
         assert len(got["d"]) == 5
+
+
+def test_a_user_can_register_a_type():
+    class Double(LayerType):
+        """Twice its bottom."""
+
+        type = "TestDouble"
+
+        def infer(self, layer, bottoms):
+            return [bottoms[0]]
+
+        def reference(self, layer, bottoms):
+            return [bottoms[0] * 2]
+
+    text = 'layer { name: "d" type: "Input" top: "d" input_param { shape { dim: 2 dim: 3 } } }\n'
+    net = Net.parse(text + 'layer { name: "x" type: "TestDouble" bottom: "d" top: "x" }\n')
+    with pytest.raises(ModelError, match='unknown layer type "TestDouble"'):
+        infer_shapes(net)
+    register_layer(Double())
+    try:
+        x = np.arange(6, dtype=np.float32).reshape(2, 3)
+        assert np.array_equal(Executor(net).run({"d": x})["x"], 2 * x)
+        with pytest.raises(ModelError, match='"TestDouble" already'):
+            register_layer(Double())
+        with pytest.raises(ModelError, match='"ReLU" already'):
+            register_layer(LAYER_TYPES[[kind.type for kind in LAYER_TYPES].index("ReLU")])
+    finally:
+        del layers._BY_NAME["TestDouble"]

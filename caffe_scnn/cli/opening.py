@@ -10,6 +10,7 @@ import click
 from caffe_scnn.batch import ModelFiles
 from caffe_scnn.cli.grouped import grouped
 from caffe_scnn.errors import ModelError
+from caffe_scnn.layers.base import Shape
 from caffe_scnn.loading import load
 from caffe_scnn.model.net import Net
 
@@ -22,6 +23,7 @@ class Opening:
     level: int | None = None
     stages: tuple[str, ...] = ()
     allow_missing: bool = False
+    shapes: tuple[tuple[str, Shape], ...] = ()
 
     def load(self, model: ModelFiles) -> Net:
         """Read the files of a model, select the phase and bind the weights."""
@@ -34,6 +36,7 @@ class Opening:
             level=self.level or 0,
             stages=self.stages,
             allow_missing=self.allow_missing,
+            inputs=dict(self.shapes),
         )
 
     def or_else(self, phase: str | None, level: int | None, stages: tuple[str, ...]) -> Opening:
@@ -46,8 +49,25 @@ class Opening:
         )
 
 
-def _make(stage: tuple[str, ...], **values: Any) -> Opening:
-    return Opening(stages=stage, **values)
+def _make(
+    stage: tuple[str, ...], input_shape: tuple[tuple[str, Shape], ...], **values: Any
+) -> Opening:
+    return Opening(stages=stage, shapes=input_shape, **values)
+
+
+class _NamedShape(click.ParamType[tuple[str, Shape]]):
+    """``data=1,3,224,224``."""
+
+    name = "NAME=N,C,H,W"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> tuple[str, Shape]:
+        """Split; names may hold anything but line ends."""
+        name, _, sizes = str(value).rpartition("=")
+        if not name or not all(size.strip().isdecimal() for size in sizes.split(",")):
+            self.fail(f"{value!r} is not a name, =, and sizes with commas", param, context)
+        return name, tuple(int(size) for size in sizes.split(","))
 
 
 opening_options = grouped(
@@ -64,6 +84,12 @@ opening_options = grouped(
         "--allow-missing",
         is_flag=True,
         help="Fill missing weights with their constant fillers instead of refusing.",
+    ),
+    click.option(
+        "--input-shape",
+        type=_NamedShape(),
+        multiple=True,
+        help="Shape of an input, where the prototxt gives none or another; may be repeated.",
     ),
 )
 

@@ -13,6 +13,7 @@ from caffe_scnn.errors import ModelError
 from caffe_scnn.layers import layer_type
 from caffe_scnn.layers.base import ActivationSpec, OpSpec, Shape, ViewSpec, refuse
 from caffe_scnn.layers.shapes import infer_shapes
+from caffe_scnn.model.graph import is_fed
 from caffe_scnn.model.net import Layer, Net
 
 
@@ -100,7 +101,7 @@ def lower_net(net: Net, shapes: Mapping[str, Shape], wanted: list[str]) -> Progr
     program = Program()
     for layer in net.layers:
         tops = inferred.tops[layer]
-        if layer.type == "Input":
+        if is_fed(layer):
             for top, shape in zip(layer.tops, tops, strict=True):
                 program.inputs[top] = program.blobs[top] = Value(top, shape)
             continue

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_scnn.errors import FormatError, ModelError
+from caffe_scnn.layers import layer_type
 from caffe_scnn.layers.base import Shape
 from caffe_scnn.model.atomic import atomic_write
+from caffe_scnn.model.graph import is_fed
 from caffe_scnn.model.net import Net
 
 Values = NDArray[np.float32]
@@ -58,14 +60,16 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def input_shapes(net: Net) -> dict[str, Shape | None]:
-    """Return the inputs of a net with the shapes in its prototxt; None where there is none."""
+    """Return the inputs of a net with the shapes that are known before it is fed, or else None."""
     shapes: dict[str, Shape | None] = {}
     for layer in net:
-        if layer.type == "Input":
-            declared = [tuple(shape.dim) for shape in layer.proto.input_param.shape]
-            # Caffe: one shape for each top, or one for all of them.
-            for at, top in enumerate(layer.tops):
-                shapes[top] = declared[min(at, len(declared) - 1)] if declared else None
+        if is_fed(layer):
+            try:
+                known: list[Shape] = layer_type(layer).feed(layer, net.input_shapes)
+            except ModelError:
+                shapes |= {top: net.input_shapes.get(top) for top in layer.tops}
+            else:
+                shapes |= dict(zip(layer.tops, known, strict=True))
     return shapes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from caffe_scnn.errors import UnsupportedLayer
+from caffe_scnn.errors import ModelError, UnsupportedLayer
 from caffe_scnn.layers.absval import AbsVal
 from caffe_scnn.layers.accuracy import Accuracy
 from caffe_scnn.layers.argmax import ArgMax
@@ -17,6 +17,14 @@ from caffe_scnn.layers.concat import Concat
 from caffe_scnn.layers.contrastive_loss import ContrastiveLoss
 from caffe_scnn.layers.convolution import Convolution, DepthwiseConvolution
 from caffe_scnn.layers.crop import Crop
+from caffe_scnn.layers.data import (
+    AnnotatedData,
+    Data,
+    HDF5Data,
+    ImageData,
+    MemoryData,
+    WindowData,
+)
 from caffe_scnn.layers.deconvolution import Deconvolution
 from caffe_scnn.layers.dummy_data import DummyData
 from caffe_scnn.layers.eltwise import Eltwise
@@ -25,6 +33,7 @@ from caffe_scnn.layers.embed import Embed
 from caffe_scnn.layers.euclidean_loss import EuclideanLoss
 from caffe_scnn.layers.exp import Exp
 from caffe_scnn.layers.filter import Filter
+from caffe_scnn.layers.hdf5_output import HDF5Output
 from caffe_scnn.layers.hinge_loss import HingeLoss
 from caffe_scnn.layers.identity import Dropout, Split
 from caffe_scnn.layers.im2col import Im2col
@@ -41,6 +50,7 @@ from caffe_scnn.layers.parameter import Parameter
 from caffe_scnn.layers.pooling import Pooling
 from caffe_scnn.layers.power import Power
 from caffe_scnn.layers.prelu import PReLU
+from caffe_scnn.layers.python import Python
 from caffe_scnn.layers.reduction import Reduction
 from caffe_scnn.layers.relu import ReLU, ReLU6
 from caffe_scnn.layers.reshape import Flatten, Reshape
@@ -61,6 +71,7 @@ from caffe_scnn.model.net import Layer
 LAYER_TYPES: tuple[LayerType, ...] = (
     AbsVal(),
     Accuracy(),
+    AnnotatedData(),
     ArgMax(),
     BatchNorm(),
     BatchReindex(),
@@ -71,6 +82,7 @@ LAYER_TYPES: tuple[LayerType, ...] = (
     ContrastiveLoss(),
     Convolution(),
     Crop(),
+    Data(),
     Deconvolution(),
     DepthwiseConvolution(),
     Dropout(),
@@ -82,8 +94,11 @@ LAYER_TYPES: tuple[LayerType, ...] = (
     Exp(),
     Filter(),
     Flatten(),
+    HDF5Data(),
+    HDF5Output(),
     HingeLoss(),
     Im2col(),
+    ImageData(),
     InfogainLoss(),
     InnerProduct(),
     Input(),
@@ -91,12 +106,14 @@ LAYER_TYPES: tuple[LayerType, ...] = (
     LRN(),
     LSTM(),
     LSTMUnit(),
+    MemoryData(),
     MultinomialLogisticLoss(),
     MVN(),
     Parameter(),
     Pooling(),
     Power(),
     PReLU(),
+    Python(),
     Reduction(),
     ReLU(),
     ReLU6(),
@@ -115,6 +132,7 @@ LAYER_TYPES: tuple[LayerType, ...] = (
     TanH(),
     Threshold(),
     Tile(),
+    WindowData(),
 )
 
 
@@ -126,6 +144,27 @@ def table(types: tuple[LayerType, ...]) -> dict[str, LayerType]:
 
 
 _BY_NAME = table(LAYER_TYPES)
+
+
+def register_layer(kind: LayerType) -> None:
+    """Make a layer type of your own known to this process: nets with it can be run and rewritten.
+
+    Parameters
+    ----------
+    kind : LayerType
+        An instance of your subclass of :class:`caffe_scnn.layers.base.LayerType`: ``type`` names
+        it as prototxts do, ``infer`` gives the shapes of its tops, ``reference`` their values.
+
+    Raises
+    ------
+    ModelError
+        There is a type of that name already.
+    """
+    if kind.type in _BY_NAME:
+        raise ModelError(
+            f'there is a layer type "{kind.type}" already: {type(_BY_NAME[kind.type]).__qualname__}'
+        )
+    _BY_NAME[kind.type] = kind
 
 
 def layer_type(layer: Layer) -> LayerType:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
@@ -200,6 +200,19 @@ class LayerType(ABC):
     @abstractmethod
     def infer(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         """Shapes of the tops, rounded and clipped exactly as Caffe does."""
+
+    def feed(self, layer: Layer, given: Mapping[str, Shape]) -> list[Shape]:
+        """Shapes of the tops of a layer without bottoms, some of which the caller may have given.
+
+        Parameters
+        ----------
+        given : mapping of top to shape
+            May name tops of other layers, too.
+        """
+        if all(top in given for top in layer.tops):
+            return [given[top] for top in layer.tops]
+        shapes = self.infer(layer, [])
+        return [given.get(name, s) for name, s in zip(layer.tops, shapes, strict=True)]
 
     @abstractmethod
     def reference(self, layer: Layer, bottoms: Sequence[Array]) -> list[Array]:

@@ -11,7 +11,7 @@ from caffe_scnn.errors import ModelError
 from caffe_scnn.layers import layer_type
 from caffe_scnn.layers.base import Array
 from caffe_scnn.layers.shapes import infer_shapes
-from caffe_scnn.model.graph import Graph
+from caffe_scnn.model.graph import Graph, is_fed
 from caffe_scnn.model.net import Net
 
 
@@ -48,7 +48,7 @@ def run(
     infer_shapes(net, {name: array.shape for name, array in values.items()})
     state = {} if state is None else state
     for layer in net.layers:
-        if layer.type == "Input":
+        if is_fed(layer):
             continue
         bottoms = [values[name] for name in layer.bottoms]
         before = state.get(layer.name, [])

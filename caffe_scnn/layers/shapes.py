@@ -39,7 +39,8 @@ def infer_shapes(net: Net, inputs: Mapping[str, Shape] | None = None) -> Shapes:
     net : Net
         Phase selected.
     inputs : mapping of str to shape, optional
-        Shapes of tops of layers without bottoms, where they differ from the prototxt's.
+        Shapes of tops of layers without bottoms, where they differ from those of the prototxt and
+        from ``net.input_shapes``.
 
     Raises
     ------
@@ -48,7 +49,9 @@ def infer_shapes(net: Net, inputs: Mapping[str, Shape] | None = None) -> Shapes:
     UnsupportedLayer
         A layer type is not known.
     """
-    given = {name: tuple(int(n) for n in shape) for name, shape in (inputs or {}).items()}
+    wanted = {**net.input_shapes, **(inputs or {})}
+    given = {name: tuple(int(n) for n in shape) for name, shape in wanted.items()}
+    unused = set(given)
     Graph(net)
     shapes, shared = Shapes(), _SharedParams()
     for layer in net.layers:
@@ -56,21 +59,16 @@ def infer_shapes(net: Net, inputs: Mapping[str, Shape] | None = None) -> Shapes:
         bottoms = [shapes.blobs[bottom] for bottom in layer.bottoms]
         _check_arity(layer, kind)
         _check_in_place(layer, kind)
-        if not bottoms and layer.tops and all(top in given for top in layer.tops):
-            tops = [given.pop(top) for top in layer.tops]
-        else:
-            tops = kind.infer(layer, bottoms)
-            tops = [
-                given.pop(name, s) if not bottoms else s
-                for name, s in zip(layer.tops, tops, strict=True)
-            ]
+        tops = kind.infer(layer, bottoms) if bottoms else kind.feed(layer, given)
+        if not bottoms:
+            unused -= set(layer.tops)
         for top, shape in zip(layer.tops, tops, strict=True):
             _check_extent(layer, top, shape)
         shared.check(layer, kind.params(layer, bottoms))
         shapes.bottoms[layer], shapes.tops[layer] = bottoms, tops
         shapes.blobs.update(zip(layer.tops, tops, strict=True))
-    if given:
-        raise ModelError(f'"{next(iter(given))}" is not an input of the net')
+    if unused:
+        raise ModelError(f'"{min(unused)}" is not an input of the net')
     return shapes
 
 

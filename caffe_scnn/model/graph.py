@@ -11,6 +11,7 @@ import difflib
 from dataclasses import dataclass, field
 
 from caffe_scnn.errors import ModelError
+from caffe_scnn.model.layer_names import FED_TYPES
 from caffe_scnn.model.net import Layer, Net
 
 
@@ -42,7 +43,7 @@ class Graph:
     blobs : dict of str to Value
         The last value of every blob name.
     inputs : list of str
-        Tops of the Input layers, in file order.
+        Tops of the Input and data layers, in file order.
     outputs : list of str
         Blobs that nobody reads, in alphabetical order as Caffe lists them.
 
@@ -61,7 +62,7 @@ class Graph:
         for layer in net.layers:
             self._add(layer)
         self._check_in_place()
-        self.inputs = [top for layer in net.layers if layer.type == "Input" for top in layer.tops]
+        self.inputs = [top for layer in net.layers if is_fed(layer) for top in layer.tops]
         self.outputs = sorted(name for name, value in self.blobs.items() if not value.consumers)
 
     def producer(self, blob: str) -> Layer:
@@ -116,6 +117,11 @@ class Graph:
                         f'{place(layer)}: works in place on "{value.name}", which layer '
                         f'"{others[0].name}" reads too; give the top another name'
                     )
+
+
+def is_fed(layer: Layer) -> bool:
+    """Tell whether a layer's tops come from outside the net; a data layer may be in Python."""
+    return layer.type in FED_TYPES or (layer.type == "Python" and not layer.bottoms)
 
 
 def place(layer: Layer) -> str:

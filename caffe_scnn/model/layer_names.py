@@ -73,3 +73,8 @@ V0_TYPES = {
     "tanh": "TANH",
     "window_data": "WINDOW_DATA",
 }
+
+# Layers whose tops come from outside the net: a database, files, the caller's memory.
+FED_TYPES = frozenset(
+    {"Input", "Data", "ImageData", "MemoryData", "HDF5Data", "WindowData", "AnnotatedData"}
+)

@@ -104,12 +104,15 @@ class Net:
         The prototxt it was read from, for lossless writing.
     unknown : list of UnknownField
         Fields outside the layers that stock Caffe does not know; kept when the net is written.
+    input_shapes : dict of str to shape
+        Shapes that a user gave for inputs: they go before the prototxt's and are not written.
     """
 
     proto: pb.NetParameter
     layers: list[Layer] = field(default_factory=list)
     source: Document | None = None
     unknown: list[UnknownField] = field(default_factory=list)
+    input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: str | Path) -> Net:
@@ -153,7 +156,7 @@ class Net:
         proto = pb.NetParameter()
         proto.CopyFrom(self.proto)
         layers = [layer.copy() for layer in self.layers]
-        return Net(proto, layers, self.source, list(self.unknown))
+        return Net(proto, layers, self.source, list(self.unknown), dict(self.input_shapes))
 
     @property
     def name(self) -> str:
