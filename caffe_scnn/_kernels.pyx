@@ -215,6 +215,15 @@ cdef int lanes_in(uint32_t mask) noexcept nogil:
     return count
 
 
+cdef bint ascending(const int64_t[::1] start) noexcept nogil:
+    """No number is smaller than the one before."""
+    cdef int64_t i
+    for i in range(1, start.shape[0]):
+        if start[i] < start[i - 1]:
+            return False
+    return True
+
+
 cdef int check(const float[::1] arena, Planes p, int items) except -1:
     if items < 1 or p.end(items) > arena.shape[0]:
         raise KernelError(f"planes end at {p.end(items)}, the arena at {arena.shape[0]}")
@@ -391,7 +400,7 @@ cdef class Convolution:
         cdef const uint32_t[::1] wide
         if (start.shape[0] != blocks + 1 or origin.shape[0] != blocks or start[0] != 0
                 or start[blocks] != delta.shape[0] or value.shape[0] != delta.shape[0] * self.rows
-                or np.diff(start).min() < 0):
+                or not ascending(start)):
             raise KernelError("the streams of a packed convolution do not fit together")
         matrix.start, matrix.origin = &start[0], &origin[0]
         matrix.delta_bytes, matrix.delta, matrix.value = delta.itemsize, NULL, NULL
@@ -585,8 +594,8 @@ def spmv(str isa, const int64_t[::1] start not None, const uint16_t[::1] column 
     cdef const uint16_t *columns = NULL
     cdef const float *values = NULL
     if (start.shape[0] != n + 1 or start[n] != value.shape[0] or value.shape[0] != column.shape[0]
-            or start[0] != 0 or (n and np.diff(start).min() < 0)
-            or x.shape[0] > 65536 or (bias is not None and bias.shape[0] != n)):
+            or start[0] != 0 or not ascending(start) or x.shape[0] > 65536
+            or (bias is not None and bias.shape[0] != n)):
         raise KernelError("the streams of a sparse fully connected layer do not fit together")
     if bias is not None:
         b = &bias[0]
