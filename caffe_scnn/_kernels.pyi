@@ -91,17 +91,21 @@ class Convolution:
         items: int,
         threads: int,
     ) -> None: ...
-    def run_by_channel(
+
+class Depthwise:
+    def __init__(
         self,
-        memory: Float32,
-        src: Planes,
-        target: Float32,
-        dst: Planes,
-        phases: Phases,
-        scratch: Float32,
-        items: int,
-        threads: int,
+        isa: str,
+        weights: Float32,
+        bias: Float32 | None,
+        slope: Float32 | None,
+        stride: tuple[int, int],
+        dilation: tuple[int, int],
+        pad: tuple[int, int],
+        low: float,
+        high: float,
     ) -> None: ...
+    def run(self, arena: Float32, src: Planes, dst: Planes, items: int, threads: int) -> None: ...
 
 def gemv(
     isa: str, w: Float32, bias: Float32 | None, x: Float32, y: Float32, threads: int

@@ -75,6 +75,13 @@ cdef extern from "scnn.h" nogil:
                                     float) noexcept nogil
     ctypedef void (*scnn_binary_fn)(int32_t, const float *, const float *, float *, int64_t,
                                     float, float, float, float) noexcept nogil
+    ctypedef struct scnn_dwconv:
+        int32_t out_height, out_width
+        int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w
+        int64_t in_pitch, out_pitch
+        float low, high
+    ctypedef void (*scnn_dwconv_fn)(const scnn_dwconv *, const float *, float, const float *,
+                                    const float *, float *) noexcept nogil
     ctypedef struct scnn_phase:
         int32_t height, width, rows, columns, stride_h, stride_w
         int64_t in_pitch, out_pitch
@@ -491,48 +498,6 @@ cdef class Convolution:
                 self.tile(task, chunks, tiles, x, src.item, y, dst, added, added_item,
                           &partial[threadid(), 0])
 
-    def run_by_channel(self, const float[::1] memory not None, Planes src not None,
-                       float[::1] target not None, Planes dst not None, Phases phases not None,
-                       float[:, ::1] scratch not None, int items, int threads):
-        """Compute a strided depthwise convolution: the phases of a channel lie in ``scratch``.
-
-        One chunk a channel of src; offsets count from the phases of its own channel. ``scratch`` has
-        a row for each thread.
-
-        Raises
-        ------
-        KernelError
-            An operand lies outside its memory.
-        """
-        cdef int channels = src.channels, channel
-        cdef int64_t task, tasks = <int64_t>items * channels
-        check(memory, src, items)
-        check(target, dst, items)
-        if (self.chunk.shape[0] - 1 != channels or self.parts != 1 or self.base != 0
-                or self.top_channel >= dst.channels or scratch.shape[0] < threads
-                or scratch.shape[1] < phases.size()
-                or scratch.shape[1] < self.reach + <int64_t>self.run_vectors * self.lanes
-                or dst.lead + self.write_low < 0 or dst.lead + self.write_high > dst.plane):
-            raise KernelError("a depthwise convolution reaches outside its planes")
-        cdef const float *x = &memory[0] + src.at + src.lead
-        cdef float *y = &target[0] + dst.at
-        if threads == 1:
-            with nogil:
-                for task in range(tasks):
-                    self.channel(task // channels, task % channels, x, src, y, dst, phases,
-                                 &scratch[0, 0])
-        else:
-            for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
-                self.channel(task // channels, task % channels, x, src, y, dst, phases,
-                             &scratch[threadid(), 0])
-
-    cdef void channel(self, int64_t item, int64_t channel, const float *x, Planes src, float *y,
-                      Planes dst, Phases phases, float *scratch) noexcept nogil:
-        cdef int tiles = (self.run_vectors + self.vectors - 1) // self.vectors, tile
-        phases.split(x + item * src.item + channel * src.plane, src, scratch)
-        for tile in range(tiles):
-            self.one_tile(item, channel, tile, scratch, y, dst, NULL, NULL)
-
     cdef float[:, ::1] memory_for_sums(self, int threads):
         """One row for each thread, kept from run to run."""
         if self.partial.shape[0] < threads:
@@ -546,12 +511,6 @@ cdef class Convolution:
         cdef int rest = task % (<int64_t>chunks * tiles)
         cdef int chunk = rest // tiles if self.blocks_first else rest % chunks
         cdef int tile = rest % tiles if self.blocks_first else rest // chunks
-        if residual != NULL:
-            residual = residual + item * residual_item
-        self.one_tile(item, chunk, tile, x + item * x_item, y, dst, residual, partial)
-
-    cdef void one_tile(self, int64_t item, int64_t chunk, int tile, const float *x, float *y,
-                       Planes dst, const float *residual, float *partial) noexcept nogil:
         cdef int first = tile * self.vectors
         cdef int vectors = min(self.vectors, self.run_vectors - first)
         cdef int begin = self.chunk[chunk], end = self.chunk[chunk + 1], row, part
@@ -560,9 +519,97 @@ cdef class Convolution:
             for row in range(begin * self.rows, end * self.rows):
                 if self.matrix[0].channel[row] >= 0:
                     zero_halo(out + self.matrix[0].channel[row] * dst.plane, dst)
+        if residual != NULL:
+            residual = residual + item * residual_item
         for part in range(self.parts):
-            self.table[vectors](&self.matrix[part], begin, end, x, first, out + dst.lead, residual,
-                                dst.plane, &self.store, partial)
+            self.table[vectors](&self.matrix[part], begin, end, x + item * x_item, first,
+                                out + dst.lead, residual, dst.plane, &self.store, partial)
+
+
+# --- depthwise convolution -----------------------------------------------------------------------
+
+@cython.final
+cdef class Depthwise:
+    """A depthwise convolution, plane by plane.
+
+    Parameters
+    ----------
+    isa : str
+    weights : float32 ndarray of shape (outputs, height, width)
+        Output o reads channel o // (outputs / channels).
+    bias, slope : float32 ndarray of shape (outputs,); either may be None
+    stride, dilation, pad : (int, int)
+        The input's planes hold the padding as their halo; negative: pixels that no tap reads.
+    low, high : float
+        Clamp of the result.
+    """
+
+    cdef scnn_dwconv_fn kernel
+    cdef scnn_dwconv geometry
+    cdef const float[:, :, ::1] weights
+    cdef const float[::1] bias, slope
+    cdef int pad_h, pad_w, lanes
+
+    def __init__(self, str isa, const float[:, :, ::1] weights not None, const float[::1] bias,
+                 const float[::1] slope, stride, dilation, pad, float low, float high):
+        cdef const scnn_kernel *kernel = find("dwconv", isa)
+        self.kernel, self.lanes = <scnn_dwconv_fn>kernel.run, kernel.lanes
+        self.weights, self.bias, self.slope = weights, bias, slope
+        self.geometry.kernel_h, self.geometry.kernel_w = weights.shape[1], weights.shape[2]
+        self.geometry.stride_h, self.geometry.stride_w = stride
+        self.geometry.dilation_h, self.geometry.dilation_w = dilation
+        self.geometry.low, self.geometry.high = low, high
+        self.pad_h, self.pad_w = pad
+        if (min(weights.shape[0], weights.shape[1], weights.shape[2]) < 1
+                or min(*stride, *dilation) < 1
+                or (bias is not None and bias.shape[0] != weights.shape[0])
+                or (slope is not None and slope.shape[0] != weights.shape[0])):
+            raise KernelError("the parts of a depthwise convolution do not fit together")
+
+    def run(self, float[::1] arena not None, Planes src not None, Planes dst not None, int items,
+            int threads):
+        """Compute ``dst`` from ``src``.
+
+        Raises
+        ------
+        KernelError
+            An operand lies outside its memory, or is not as large as the result needs.
+        """
+        cdef scnn_dwconv spec = self.geometry
+        cdef int64_t task, tasks = <int64_t>items * dst.channels
+        cdef int64_t across = (dst.width + self.lanes - 1) // self.lanes * self.lanes
+        cdef int64_t below = (<int64_t>(dst.height - 1) * spec.stride_h
+                              + (spec.kernel_h - 1) * spec.dilation_h)
+        cdef int64_t begin = src.lead - self.pad_h * src.pitch - self.pad_w
+        cdef int64_t last = (src.end(items) - src.plane + begin + below * src.pitch
+                             + across * spec.stride_w + (spec.kernel_w - 1) * spec.dilation_w
+                             + self.lanes)
+        check(arena, src, items)
+        check(arena, dst, items)
+        if (begin < 0 or last > arena.shape[0] or dst.channels != self.weights.shape[0]
+                or dst.channels % src.channels):
+            raise KernelError("a depthwise convolution reaches outside its planes")
+        spec.out_height, spec.out_width = dst.height, dst.width
+        spec.in_pitch, spec.out_pitch = src.pitch, dst.pitch
+        cdef const float *x = &arena[0] + src.at + begin
+        cdef float *y = &arena[0] + dst.at
+        if threads == 1:
+            with nogil:
+                for task in range(tasks):
+                    self.plane(&spec, task // dst.channels, task % dst.channels, x, src, y, dst)
+        else:
+            for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+                self.plane(&spec, task // dst.channels, task % dst.channels, x, src, y, dst)
+
+    cdef void plane(self, const scnn_dwconv *spec, int64_t item, int64_t output, const float *x,
+                    Planes src, float *y, Planes dst) noexcept nogil:
+        cdef float *out = y + item * dst.item + output * dst.plane
+        cdef int64_t channel = output // (dst.channels // src.channels)
+        zero_halo(out, dst)
+        self.kernel(spec, &self.weights[output, 0, 0],
+                    self.bias[output] if self.bias is not None else 0,
+                    &self.slope[output] if self.slope is not None else NULL,
+                    x + item * src.item + channel * src.plane, out + dst.lead)
 
 
 # --- fully connected layers at batch 1 -----------------------------------------------------------

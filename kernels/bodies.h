@@ -1,6 +1,7 @@
 /* Every kernel, for the ISA whose vocabulary was included before. */
 #include "f32_sconv_body.h"
 
+#include "f32_dwconv_body.h"
 #include "f32_elementwise_body.h"
 #include "f32_gemv_body.h"
 #include "f32_lrn_body.h"

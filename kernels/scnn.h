@@ -67,6 +67,18 @@ typedef void (*scnn_sconv_fn)(const scnn_matrix *matrix, int32_t block_begin, in
                               const float *in, int32_t first, float *out, const float *residual,
                               int64_t out_plane, const scnn_store *store, float *partial);
 
+/* Depthwise convolution of one plane. `in` points at the first tap of the first output pixel; whole
+ * vectors are read from each row, up to 2 · lanes behind its last pixel. slope: of negative results;
+ * NULL: none. */
+typedef struct {
+    int32_t out_height, out_width;
+    int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
+    int64_t in_pitch, out_pitch;
+    float low, high; /* the result is clamped to [low, high] */
+} scnn_dwconv;
+typedef void (*scnn_dwconv_fn)(const scnn_dwconv *conv, const float *weights, float bias,
+                               const float *slope, const float *in, float *out);
+
 /* y[i] = bias[i] + sum_k w[i * k_size + k] * x[k] for rows [begin, end). */
 typedef void (*scnn_gemv_fn)(const float *w, const float *bias, const float *x, float *y,
                              int64_t k_size, int64_t begin, int64_t end);

@@ -191,6 +191,9 @@ def conv(name, bottom, top, param):
         "num_output: 6 kernel_size: 3 group: 6 pad: 1 stride: 2",
         "num_output: 18 kernel_size: 5 group: 6 pad: 2 stride: 2",
         "num_output: 6 kernel_size: 3 group: 6 stride: 3 dilation: 2",
+        "num_output: 6 kernel_size: 5 group: 6 pad: 2",
+        "num_output: 6 kernel_size: 5 group: 6 pad: 4 stride: 2",
+        "num_output: 6 kernel_h: 2 kernel_w: 4 group: 6 stride_h: 1 stride_w: 2",
         "num_output: 6 kernel_h: 1 kernel_w: 5 pad_h: 0 pad_w: 2 stride_h: 2 stride_w: 1",
         "num_output: 6 kernel_size: 3 dilation: 2 pad: 2 stride: 2",
         "num_output: 3 kernel_size: 11 pad: 5",
@@ -201,6 +204,19 @@ def test_convolution_of_every_form(param, density):
     text = INPUT % "dim: 2 dim: 6 dim: 13 dim: 17" + conv("c", "data", "c", param)
     for threads in (1, 3):
         assert_like_reference(net_of(text, density=density), threads=threads)
+
+
+@pytest.mark.parametrize("pad", [0, 1, 2])
+@pytest.mark.parametrize("edges", [(1, 0, 1, 0), (0, 1, 0, 1), (1, 1, 2, 0), (4, 0, 0, 0)])
+def test_empty_edges_of_depthwise_kernels_are_cut_off(pad, edges):
+    top, bottom, left, right = edges
+    text = INPUT % "dim: 2 dim: 5 dim: 12 dim: 15"
+    text += conv("c", "data", "c", f"num_output: 5 kernel_size: 4 group: 5 stride: 2 pad: {pad}")
+    net = net_of(text)
+    weights = net.layer("c").blobs[0]
+    weights[:, :, :top] = weights[:, :, 4 - bottom :] = 0
+    weights[..., :left] = weights[..., 4 - right :] = 0
+    assert_like_reference(net, threads=1)
 
 
 def test_planes_written_for_their_readers():

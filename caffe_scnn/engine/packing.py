@@ -254,13 +254,10 @@ class Tasks:
     blocks_first : bool
         All tiles of a group before the next group, whose weights stay in cache; else all groups of
         a tile before the next tile, whose pixels do.
-    blocks : int
-        Instead of ``entries``: a group has just so many blocks.
     """
 
     entries: int
     blocks_first: bool
-    blocks: int = 0
 
     @classmethod
     def suited_to(cls, streams: Streams, tiles: int) -> Tasks:
@@ -277,12 +274,10 @@ def _work(streams: Streams) -> Int64:
     return np.asarray(sum(part.start[1:] for part in streams.parts) + np.arange(1, blocks + 1))
 
 
-def _chunks(streams: Streams, tasks: Tasks) -> NDArray[np.int32]:
-    """Cut the blocks into groups."""
+def _chunks(streams: Streams, entries: int) -> NDArray[np.int32]:
+    """Cut the blocks into groups of about ``entries`` stored entries each."""
     work = _work(streams)
-    if tasks.blocks:
-        return np.arange(0, len(work) + 1, tasks.blocks, dtype=np.int32)
-    groups = max(1, min(len(work), round(int(work[-1]) / tasks.entries)))
+    groups = max(1, min(len(work), round(int(work[-1]) / entries)))
     cuts = np.searchsorted(work, np.arange(1, groups) * work[-1] / groups) + 1
     return np.unique(np.concatenate([[0], cuts, [len(work)]])).astype(np.int32)
 
@@ -320,7 +315,7 @@ def convolution(
         np.zeros(len(channel), np.float32) if bias is None else bias,
         per_row(finish.slope),
         channel,
-        _chunks(streams, tasks),
+        _chunks(streams, tasks.entries),
         place_vectors(run, lanes),
         base,
         taps.reach,

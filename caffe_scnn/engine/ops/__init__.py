@@ -9,7 +9,7 @@ from caffe_scnn.engine.ops.base import Context, Op, State
 from caffe_scnn.engine.ops.concat import ConcatOp
 from caffe_scnn.engine.ops.constant import ConstantOp
 from caffe_scnn.engine.ops.convolution import ConvolutionOp
-from caffe_scnn.engine.ops.depthwise import StridedDepthwiseOp
+from caffe_scnn.engine.ops.depthwise import DepthwiseOp
 from caffe_scnn.engine.ops.eltwise import EltwiseOp
 from caffe_scnn.engine.ops.filter import FilterOp
 from caffe_scnn.engine.ops.inner_product import InnerProductOp
@@ -42,6 +42,6 @@ def op_type(node: Node) -> type[Op]:
     """Return the class that computes a node."""
     if isinstance(node.spec, base.ActivationSpec):
         return activation_op(node)
-    if StridedDepthwiseOp.computes(node):
-        return StridedDepthwiseOp
+    if DepthwiseOp.computes(node):
+        return DepthwiseOp
     return OPS[type(node.spec)]

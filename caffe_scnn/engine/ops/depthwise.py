@@ -1,37 +1,38 @@
-"""Strided depthwise convolution: the phases of a channel live no longer than the channel."""
+"""Depthwise convolution, plane by plane."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from caffe_scnn.engine.arena import allocate
-from caffe_scnn.engine.choose import Shape, choose_tile
-from caffe_scnn.engine.nodes import Node
+from caffe_scnn._kernels import Depthwise
+from caffe_scnn.engine.nodes import Node, Value
 from caffe_scnn.engine.ops.base import Context, Op
 from caffe_scnn.engine.ops.finish import finish_of
-from caffe_scnn.engine.ops.phases import phase_planes, phase_taps, split_into
-from caffe_scnn.engine.packing import Run, Taps, Tasks, convolution, stream
-from caffe_scnn.engine.tensor import ALIGNMENT, Float32
+from caffe_scnn.engine.tensor import Border, Float32
 from caffe_scnn.engine.threads import MOVED, threads_for
-from caffe_scnn.layers.base import ConvolutionSpec
+from caffe_scnn.layers.base import ConvolutionSpec, Weights
 
 
-class StridedDepthwiseOp(Op):
-    """Splits one channel into its phases, in the cache of a core, and convolves it there."""
+class DepthwiseOp(Op):
+    """One output channel for each input channel; nothing is shared between planes.
 
-    name: ClassVar[str] = "strided_depthwise"
+    With several outputs a channel the general kernel is better: it loads the pixels once for all of
+    them, and leaves out what is zero.
+    """
+
+    name: ClassVar[str] = "depthwise"
 
     @classmethod
     def computes(cls, node: Node) -> bool:
-        """Whether a node is such a convolution; others go through phase planes of all channels."""
+        """Whether a node is such a convolution."""
         spec = node.spec
         return (
             isinstance(spec, ConvolutionSpec)
+            and len(spec.weights) == spec.group > 1
             and spec.weights.shape[1] == 1
-            and spec.group > 1
-            and max(spec.stride) > 1
             and node.residual is None
         )
 
@@ -39,48 +40,65 @@ class StridedDepthwiseOp(Op):
         super().__init__(node, context)
         spec = node.spec
         assert isinstance(spec, ConvolutionSpec)
-        self.source, self.target = context.tensors[node.reads[0]], self.writes[0]
-        work = max(self.nonzero_macs, MOVED * int(np.prod(self.source.shape)))
-        self.threads = threads_for(work, context.threads)
-        planes = phase_planes(spec, 1, 1, (self.target.height, self.target.width))
-        self.phases = split_into(planes, spec, context.isa)
-        tap = phase_taps(spec, planes)
-        order = np.argsort(tap)
-        taps = Taps(np.tile(tap[order], (spec.group, 1)), len(tap))
-        run = Run(self.target.height, self.target.width, planes.pitch, self.target.pitch)
-        weights = spec.weights.reshape(len(spec.weights), -1)[:, order]
-        # one channel: a tile's pixels are always near, so that cutting into parts has no use
-        shape = Shape(run.size, 1, int(np.ptp(tap)))
-        tile = choose_tile(context.isa, weights, spec.group, shape)
-        blocks = -(-len(weights) // spec.group // tile.rows)
-        streams = stream(weights, taps, tile.rows)
-        self.weight_bytes = streams.nbytes
-        self.convolution = convolution(
+        weights, skipped = _without_empty_edges(spec)
+        pad = tuple(p - s for p, s in zip(spec.pad, skipped, strict=True))
+        finish = finish_of(spec.bias, node.finish)
+        slope = finish.slope
+        if slope is not None:
+            slope = np.broadcast_to(np.float32(slope), len(weights)).copy()
+        work = MOVED * int(np.prod(self.reads[0].shape))
+        self.threads = threads_for(max(self.nonzero_macs, work), context.threads)
+        self.convolution = Depthwise(
             context.isa,
-            tile.lanes,
-            streams,
-            taps,
-            run,
-            finish_of(spec.bias, node.finish),
-            vectors=tile.vectors,
-            base=0,
-            tasks=Tasks(0, True, blocks),
+            weights,
+            finish.bias,
+            slope,
+            spec.stride,
+            spec.dilation,
+            (pad[0], pad[1]),
+            finish.low,
+            finish.high,
         )
-        row = planes.size + tile.lanes * tile.vectors
-        row = -(-row // ALIGNMENT) * ALIGNMENT
-        self.scratch_rows = allocate(self.threads * row)[: self.threads * row].reshape(-1, row)
-        self.kernel = f"f32_{tile.kernel}__{context.isa}"
-        self.why = f"{tile.why}; strides split channel by channel"
+        self.weight_bytes = weights.nbytes
+        self.kernel = f"f32_dwconv__{context.isa}"
+        self.why = f"{weights.shape[1]}x{weights.shape[2]} kernels, one for each channel"
+
+    @classmethod
+    def border(cls, node: Node, value: Value) -> Border:
+        """Ask for the padding, and for what the last window may read beyond it."""
+        spec = node.spec
+        assert isinstance(spec, ConvolutionSpec)
+        beyond = [
+            (out - 1) * stride + (size - 1) * dilation + 1 - pad - extent
+            for out, stride, size, dilation, pad, extent in zip(
+                node.writes[0].shape[2:],
+                spec.stride,
+                spec.weights.shape[2:],
+                spec.dilation,
+                spec.pad,
+                value.shape[2:],
+                strict=True,
+            )
+        ]
+        rows, columns = (max(0, p, b) for p, b in zip(spec.pad, beyond, strict=True))
+        return Border(rows, columns, aligned=True)
 
     def run(self, arena: Float32) -> None:
-        """Convolve channel by channel."""
-        self.convolution.run_by_channel(
-            arena,
-            self.source.planes(),
-            arena,
-            self.target.planes(),
-            self.phases,
-            self.scratch_rows,
-            self.source.items,
-            self.threads,
-        )
+        """Convolve every plane."""
+        source, target = self.reads[0], self.writes[0]
+        self.convolution.run(arena, source.planes(), target.planes(), source.items, self.threads)
+
+
+def _without_empty_edges(spec: ConvolutionSpec) -> tuple[Weights, tuple[int, int]]:
+    """Cut off rows and columns that are zero in every kernel; say how many before the first kept.
+
+    Nets from other frameworks pad below and right only, by a kernel with a border of zeros.
+    """
+    weights = spec.weights[:, 0]
+    used: NDArray[np.bool_] = np.any(weights, axis=0)
+    if not used.any():
+        return np.ascontiguousarray(weights), (0, 0)
+    rows, columns = np.flatnonzero(used.any(axis=1)), np.flatnonzero(used.any(axis=0))
+    kept = weights[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    skipped = int(rows[0]) * spec.dilation[0], int(columns[0]) * spec.dilation[1]
+    return np.ascontiguousarray(kept), skipped

@@ -1,0 +1,107 @@
+/* Depthwise convolution of one plane, row by row: DW_ROWS output rows are summed up together, so
+ * that each vector of the input is loaded once for all of them. */
+#define DW_ROWS 4
+#define DW_TAPS 25 /* the largest kernel whose weights are kept as vectors */
+
+/* LANES pixels, `stride` apart. */
+INLINE vec ISA(load_apart)(const float *p, int stride)
+{
+    if (stride == 1)
+        return vec_load(p);
+    if (stride == 2)
+        return vec_even(vec_load(p), vec_load(p + LANES));
+    float apart[LANES];
+    for (int i = 0; i < LANES; i++)
+        apart[i] = p[i * stride];
+    return vec_load(apart);
+}
+
+INLINE void ISA(store_sums)(const scnn_dwconv *conv, const ISA(finish) *finish, int rows,
+                            const vec *sum, float *out, int x)
+{
+    const int left = conv->out_width - x;
+    const uint32_t mask = left >= LANES ? ~0u >> (32 - LANES) : (1u << left) - 1;
+    UNROLL for (int r = 0; r < rows; r++)
+        vec_store_lanes(out + r * conv->out_pitch + x, mask, ISA(finished)(finish, sum[r]));
+}
+
+/* `rows` output rows of a kernel whose size and stride are known when this is compiled. */
+INLINE void ISA(dw_rows)(const scnn_dwconv *conv, int kh, int kw, int stride, int rows,
+                         const vec *weights, vec bias, const ISA(finish) *finish, const float *in,
+                         float *out)
+{
+    for (int x = 0; x < conv->out_width; x += LANES) {
+        const float *at = in + x * stride;
+        vec sum[DW_ROWS];
+        UNROLL for (int r = 0; r < rows; r++)
+            sum[r] = bias;
+        UNROLL for (int i = 0; i < (rows - 1) * stride + kh; i++) {
+            UNROLL for (int j = 0; j < kw; j++) {
+                const vec pixels = ISA(load_apart)(at + j, stride);
+                UNROLL for (int r = 0; r < rows; r++) {
+                    const int tap = i - r * stride;
+                    if (tap >= 0 && tap < kh)
+                        sum[r] = vec_fma(weights[tap * kw + j], pixels, sum[r]);
+                }
+            }
+            at += conv->in_pitch;
+        }
+        ISA(store_sums)(conv, finish, rows, sum, out, x);
+    }
+}
+
+INLINE void ISA(dw_plane)(const scnn_dwconv *conv, int kh, int kw, int stride, const float *weights,
+                          vec bias, const ISA(finish) *finish, const float *in, float *out)
+{
+    vec taps[DW_TAPS];
+    UNROLL for (int t = 0; t < kh * kw; t++)
+        taps[t] = vec_set(weights[t]);
+    int y = 0;
+    for (; y + DW_ROWS <= conv->out_height; y += DW_ROWS)
+        ISA(dw_rows)(conv, kh, kw, stride, DW_ROWS, taps, bias, finish,
+                     in + y * stride * conv->in_pitch, out + y * conv->out_pitch);
+    for (; y < conv->out_height; y++)
+        ISA(dw_rows)(conv, kh, kw, stride, 1, taps, bias, finish,
+                     in + y * stride * conv->in_pitch, out + y * conv->out_pitch);
+}
+
+/* Any kernel, stride and dilation. */
+INLINE void ISA(dw_any)(const scnn_dwconv *conv, const float *weights, vec bias,
+                        const ISA(finish) *finish, const float *in, float *out)
+{
+    for (int y = 0; y < conv->out_height; y++, out += conv->out_pitch) {
+        const float *row = in + y * conv->stride_h * conv->in_pitch;
+        for (int x = 0; x < conv->out_width; x += LANES) {
+            vec sum = bias;
+            for (int i = 0; i < conv->kernel_h; i++)
+                for (int j = 0; j < conv->kernel_w; j++) {
+                    const float *at = row + i * conv->dilation_h * conv->in_pitch +
+                                      j * conv->dilation_w + x * conv->stride_w;
+                    sum = vec_fma(vec_set(weights[i * conv->kernel_w + j]),
+                                  ISA(load_apart)(at, conv->stride_w), sum);
+                }
+            ISA(store_sums)(conv, finish, 1, &sum, out, x);
+        }
+    }
+}
+
+void ISA(f32_dwconv)(const scnn_dwconv *conv, const float *weights, float bias, const float *slope,
+                     const float *in, float *out)
+{
+    ISA(finish) finish = {vec_set(conv->low), vec_set(conv->high), vec_set(slope ? *slope : 0.0f),
+                          slope != NULL};
+    const vec start = vec_set(bias);
+    const int stride = conv->stride_h == conv->stride_w ? conv->stride_h : 0;
+    const int size = conv->kernel_h == conv->kernel_w ? conv->kernel_h : 0;
+    const int plain = conv->dilation_h == 1 && conv->dilation_w == 1;
+    if (plain && size == 3 && stride == 1)
+        ISA(dw_plane)(conv, 3, 3, 1, weights, start, &finish, in, out);
+    else if (plain && size == 3 && stride == 2)
+        ISA(dw_plane)(conv, 3, 3, 2, weights, start, &finish, in, out);
+    else if (plain && size == 5 && stride == 1)
+        ISA(dw_plane)(conv, 5, 5, 1, weights, start, &finish, in, out);
+    else if (plain && size == 5 && stride == 2)
+        ISA(dw_plane)(conv, 5, 5, 2, weights, start, &finish, in, out);
+    else
+        ISA(dw_any)(conv, weights, start, &finish, in, out);
+}
