@@ -34,12 +34,18 @@ INLINE vec ISA(finished)(const ISA(finish) *finish, vec y)
 INLINE void ISA(store_pieces)(const ISA(finish) *finish, int32_t at, vec sum, float *out,
                               const float *residual, const scnn_store *store)
 {
-    for (int32_t p = store->piece[at]; p < store->piece[at + 1]; p++) {
-        const int64_t position = (int64_t)at * LANES + store->shift[p];
-        vec y = sum;
-        if (residual)
-            y = vec_add(y, vec_load_lanes(residual + position, store->mask[p]));
-        vec_store_lanes(out + position, store->mask[p], ISA(finished)(finish, y));
+    const int32_t end = store->piece[at + 1];
+    out += (int64_t)at * LANES;
+    if (!residual) {
+        const vec y = ISA(finished)(finish, sum);
+        for (int32_t p = store->piece[at]; p < end; p++)
+            vec_store_lanes(out + store->shift[p], store->mask[p], y);
+        return;
+    }
+    residual += (int64_t)at * LANES;
+    for (int32_t p = store->piece[at]; p < end; p++) {
+        const vec y = vec_add(sum, vec_load_lanes(residual + store->shift[p], store->mask[p]));
+        vec_store_lanes(out + store->shift[p], store->mask[p], ISA(finished)(finish, y));
     }
 }
 
