@@ -12,7 +12,7 @@ from caffe_scnn.batch import ModelFiles
 from caffe_scnn.cli.front_door import examples
 from caffe_scnn.cli.inputs import Source, source_options
 from caffe_scnn.cli.models import FILE, Models, takes_models
-from caffe_scnn.cli.opening import Opening, opening_options, threads_option
+from caffe_scnn.cli.opening import Opening, opening_options, threads_option, tune_option
 from caffe_scnn.evaluate.benchmark import Benchmark, benchmark, fill_randomly
 from caffe_scnn.report import Column, Report, Table
 from caffe_scnn.report.numbers import count, milliseconds, significant
@@ -34,6 +34,7 @@ COLUMNS = (
     epilog=examples(
         "caffe-scnn bench sparse/deploy.prototxt sparse/weights.caffemodel \\",
         "    --against deploy.prototxt weights.caffemodel --threads 1",
+        "caffe-scnn bench deploy.prototxt weights.caffemodel --tune",
     ),
 )
 @takes_models(weights=False)
@@ -52,6 +53,7 @@ COLUMNS = (
 )
 @source_options(explicit=False)
 @threads_option
+@tune_option
 @opening_options
 def command(
     models: Models,
@@ -59,6 +61,7 @@ def command(
     repeat: int,
     source: Source,
     threads: int | None,
+    tune: bool,
     opening: Opening,
 ) -> None:
     """Measure how fast a model runs.
@@ -74,7 +77,9 @@ def command(
             click.echo("no caffemodel: measured with dense random weights", err=True)
         other = opening.load(ModelFiles.of(*against)) if against else None
         inputs = source.inputs(net)
-        return benchmark_report(benchmark(net, inputs, other, threads=threads, repeat=repeat))
+        return benchmark_report(
+            benchmark(net, inputs, other, threads=threads, repeat=repeat, tune=tune)
+        )
 
     models.deliver(action)
 

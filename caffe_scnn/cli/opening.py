@@ -96,6 +96,11 @@ opening_options = grouped(
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="Threads [the processors this process may use]."
 )
+tune_option = click.option(
+    "--tune",
+    is_flag=True,
+    help="Time the kernels of each convolution instead of predicting the fastest; remembered.",
+)
 seed_option = click.option(
     "--seed",
     type=click.IntRange(min=0),

@@ -177,6 +177,27 @@ def candidates(
     return Candidates(rows_, vectors, parts_, entries, blocks, shape, lanes)
 
 
+def rank_tiles(
+    isa: str,
+    weights: NDArray[np.float32],
+    groups: int,
+    shape: Shape,
+    skip: NDArray[np.bool_] | None = None,
+) -> list[Tile]:
+    """List the tiles of a weight matrix, the cheapest first; parameters as :func:`candidates`.
+
+    The first one says why it comes first.
+    """
+    tiles = candidates(isa, weights, groups, shape, skip)
+    cycles = tiles.cycles(COSTS[isa])
+    sizes = np.stack([tiles.rows, tiles.vectors, tiles.parts], axis=1)
+    ranked = []
+    for index in np.argsort(cycles, kind="stable"):
+        rows, vectors, parts = sizes[index].tolist()
+        ranked.append(Tile(rows, vectors, parts, float(cycles[index]), tiles.lanes, ""))
+    return [replace(ranked[0], why=_reason(ranked, weights)), *ranked[1:]]
+
+
 def choose_tile(
     isa: str,
     weights: NDArray[np.float32],
@@ -184,15 +205,8 @@ def choose_tile(
     shape: Shape,
     skip: NDArray[np.bool_] | None = None,
 ) -> Tile:
-    """Choose the tile of a weight matrix on a flat run; parameters as :func:`candidates`."""
-    tiles = candidates(isa, weights, groups, shape, skip)
-    cycles = tiles.cycles(COSTS[isa])
-    best = {}
-    for index in np.argsort(-cycles, kind="stable"):
-        rows, vectors, parts = (int(n[index]) for n in (tiles.rows, tiles.vectors, tiles.parts))
-        best[rows] = Tile(rows, vectors, parts, float(cycles[index]), tiles.lanes, "")
-    chosen = min(best.values(), key=lambda tile: tile.cycles)
-    return replace(chosen, why=_reason(chosen, best, weights))
+    """Return the cheapest tile; parameters as :func:`candidates`."""
+    return rank_tiles(isa, weights, groups, shape, skip)[0]
 
 
 def count_entries(
@@ -209,14 +223,14 @@ def count_entries(
     return entries, len(channel)
 
 
-def _reason(chosen: Tile, best: dict[int, Tile], weights: NDArray[np.float32]) -> str:
+def _reason(ranked: list[Tile], weights: NDArray[np.float32]) -> str:
     """Say what decided: the density, and the best tile of the other kind."""
+    chosen = ranked[0]
     density = np.count_nonzero(weights) / weights.size
-    others = [tile for rows, tile in best.items() if (rows == 1) != (chosen.rows == 1)]
+    rival = next((tile for tile in ranked if (tile.rows == 1) != (chosen.rows == 1)), None)
     kind = "single channels" if chosen.rows == 1 else f"blocks of {chosen.rows} channels"
-    if not others:
+    if rival is None:
         return f"density {density:.3f}: {kind}"
-    rival = min(others, key=lambda tile: tile.cycles)
     return (
         f"density {density:.3f}: {kind} cost {chosen.cycles / rival.cycles:.2f} of {rival.kernel}"
     )

@@ -16,6 +16,7 @@ from caffe_scnn.engine.ops import Op, State
 from caffe_scnn.engine.plan import Plan, build_plan
 from caffe_scnn.engine.tensor import Float32, Shape
 from caffe_scnn.engine.threads import resolve_threads
+from caffe_scnn.engine.tune import Tuner
 from caffe_scnn.errors import ModelError
 from caffe_scnn.layers.shapes import infer_shapes
 from caffe_scnn.model.graph import Graph
@@ -45,6 +46,10 @@ class Executor:
         Threads to use; all available ones by default. Results do not depend on it.
     isa : str, optional
         Instruction set to use: ``avx512``, ``avx2`` or ``scalar``; the best one by default.
+    tune : bool
+        Time the promising kernels of each convolution when a plan is made, instead of predicting
+        which is the fastest; what was found is kept in the user's cache folder. Results are the
+        same to the bit.
 
     Raises
     ------
@@ -61,6 +66,7 @@ class Executor:
         *,
         threads: int | None = None,
         isa: str | None = None,
+        tune: bool = False,
     ) -> None:
         self.net = net
         self.isa = best_isa(isa)
@@ -72,6 +78,7 @@ class Executor:
         self._shapes: dict[str, Shape] | None = None
         self._plans: dict[tuple[object, ...], Plan] = {}
         self._state: State = {}
+        self.tuner = Tuner() if tune else None
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -90,7 +97,7 @@ class Executor:
         key = (*sorted(shapes.items()), *wanted)
         if key not in self._plans:
             program = lower_net(self.net, shapes, wanted)
-            self._plans[key] = build_plan(program, self.isa, self.threads, self._state)
+            self._plans[key] = build_plan(program, self.isa, self.threads, self._state, self.tuner)
         return self._plans[key]
 
     def run(

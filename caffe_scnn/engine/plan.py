@@ -21,6 +21,7 @@ from caffe_scnn.engine.ops import Context, Op, State, op_type
 from caffe_scnn.engine.ops.base import clear
 from caffe_scnn.engine.ops.filter import FilterOp
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
+from caffe_scnn.engine.tune import Tuner
 from caffe_scnn.layers.base import ConcatSpec, ConvolutionSpec, InnerProductSpec, ViewSpec
 
 
@@ -75,7 +76,13 @@ class Plan:
             step.run(self.arena)
 
 
-def build_plan(program: Program, isa: str, threads: int, state: State | None = None) -> Plan:
+def build_plan(
+    program: Program,
+    isa: str,
+    threads: int,
+    state: State | None = None,
+    tuner: Tuner | None = None,
+) -> Plan:
     """Compile a program (which is fused in place)."""
     _whole_image_as_inner_product(program)
     fuse(program)
@@ -85,9 +92,9 @@ def build_plan(program: Program, isa: str, threads: int, state: State | None = N
     steps = []
     counted: dict[Value, FilterOp] = {}
     for node in program.nodes:
-        unread = _unread(program, node)
-        scratch = memory.scratch[node]
-        op = op_type(node)(node, Context(isa, threads, memory.tensors, scratch, state, unread))
+        scratch, unread = memory.scratch[node], _unread(program, node)
+        context = Context(isa, threads, memory.tensors, scratch, state, unread, tuner)
+        op = op_type(node)(node, context)
         steps.append(op)
         deciding = [counted[value] for value in node.inputs() if value in counted]
         if isinstance(op, FilterOp):

@@ -87,6 +87,7 @@ def benchmark(
     *,
     threads: int | None = None,
     repeat: int = 10,
+    tune: bool = False,
 ) -> Benchmark:
     """Measure a net.
 
@@ -98,6 +99,8 @@ def benchmark(
         Blob name → float32 array.
     repeat : int
         Timed passes of each net; two more warm up.
+    tune : bool
+        Time the kernels of each convolution and take the fastest.
 
     Raises
     ------
@@ -106,7 +109,9 @@ def benchmark(
     """
     nets = {"net": net} | ({"against": against} if against else {})
     shapes = {name: array.shape for name, array in inputs.items()}
-    executors = {name: Executor(each, shapes, threads=threads) for name, each in nets.items()}
+    executors = {
+        name: Executor(each, shapes, threads=threads, tune=tune) for name, each in nets.items()
+    }
     timings = race(executors, inputs, repeat)
     layers = tuple(
         LayerTime(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from caffe_scnn.engine.nodes import Node, Value
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
+from caffe_scnn.engine.tune import Tuner
 
 State = dict[str, list[NDArray[np.float64]]]
 
@@ -31,6 +32,8 @@ class Context:
         What recurrent layers, by name, keep from run to run.
     unread : bool ndarray, optional
         Channels of the result that nobody reads.
+    tuner : Tuner, optional
+        Times the tiles of a convolution; without it they are predicted.
     """
 
     isa: str
@@ -39,6 +42,7 @@ class Context:
     scratch: list[Tensor]
     state: State
     unread: NDArray[np.bool_] | None = None
+    tuner: Tuner | None = None
 
 
 class Op(ABC):

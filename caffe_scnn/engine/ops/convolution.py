@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_scnn.engine.choose import Shape, choose_tile
+from caffe_scnn._kernels import Convolution
+from caffe_scnn.engine.arena import allocate
+from caffe_scnn.engine.choose import Shape, Tile, rank_tiles
 from caffe_scnn.engine.nodes import Node, Value
 from caffe_scnn.engine.ops.base import Context, Op
 from caffe_scnn.engine.ops.finish import finish_of
 from caffe_scnn.engine.ops.phases import phase_planes, phase_taps, split_into
-from caffe_scnn.engine.packing import Run, Taps, convolution, stream
+from caffe_scnn.engine.packing import Run, Streams, Taps, convolution, stream
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.threads import threads_for
 from caffe_scnn.layers.base import ConvolutionSpec
@@ -42,21 +44,41 @@ class ConvolutionOp(Op):
         by_tap = spec.weights.reshape(*spec.weights.shape[:2], -1)[:, :, order]
         weights = by_tap.reshape(len(by_tap), -1)
         shape = Shape(run.size, self.planes.channels, int(np.ptp(tap)))
-        tile = choose_tile(context.isa, weights, spec.group, shape, context.unread)
-        streams = stream(weights, taps, tile.rows, tile.parts, context.unread)
-        self.convolution = convolution(
-            context.isa,
-            tile.lanes,
-            streams,
-            taps,
-            run,
-            finish_of(spec.bias, node.finish),
-            vectors=tile.vectors,
-            base=base,
-        )
+        finish = finish_of(spec.bias, node.finish)
+
+        def pack(tile: Tile) -> tuple[Streams, Convolution]:
+            streams = stream(weights, taps, tile.rows, tile.parts, context.unread)
+            return streams, convolution(
+                context.isa,
+                tile.lanes,
+                streams,
+                taps,
+                run,
+                finish,
+                vectors=tile.vectors,
+                base=base,
+            )
+
+        tiles = rank_tiles(context.isa, weights, spec.group, shape, context.unread)
+        tile = tiles[0]
+        if context.tuner:
+            nonzeros = np.count_nonzero(weights)
+            layer = f"{context.isa} {weights.shape} {spec.group} {shape} {run} {nonzeros}"
+            tile = context.tuner.choose(
+                f"{layer} {self.threads}", tiles, lambda tile: self._alone(pack(tile)[1])
+            )
+        streams, self.convolution = pack(tile)
         self.kernel = f"f32_{tile.kernel}__{context.isa}"
         self.why = tile.why
         self.weight_bytes = streams.nbytes
+
+    def _alone(self, kernel: Convolution) -> Callable[[], object]:
+        """Return a run of a kernel on memory of its own, of the same layout."""
+        source = Tensor(self.planes.shape, self.planes.border)
+        target = Tensor(self.target.shape, self.target.border, at=source.size)
+        memory = allocate(source.size + target.size)
+        given, result, threads = source.planes(), target.planes(), self.threads
+        return lambda: kernel.run(memory, given, memory, result, None, source.items, threads)
 
     @classmethod
     def border(cls, node: Node, value: Value) -> Border:

@@ -1,0 +1,117 @@
+"""Tiles chosen by timing them instead of predicting: a layer once, remembered for good.
+
+The memory is a JSON file in the user's cache folder. All tiles add the same products in the same
+order, so that tuning changes the time of a result and not one bit of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from caffe_scnn import __version__
+from caffe_scnn.engine.choose import Tile
+from caffe_scnn.errors import OutputError
+from caffe_scnn.model.atomic import atomic_write
+
+TRIED = 10  # of the tiles with the lowest predicted cost
+ROUNDS = 3  # each tile is timed in turns with the others
+SECONDS = 0.004  # for a tile in a round
+
+
+def memory_path() -> Path:
+    """Return the file that keeps what was measured on this machine."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "caffe_scnn" / "tiles.json"
+
+
+class Tuner:
+    """Times tiles, and remembers which was the fastest.
+
+    Parameters
+    ----------
+    path : Path, optional
+        The file that remembers; one in the user's cache folder by default. A file that cannot be
+        read counts as empty, and one that cannot be written is not an error.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or memory_path()
+        self.timed = 0
+        try:
+            self.known: dict[str, list[int]] = json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            self.known = {}
+
+    def choose(
+        self, layer: str, tiles: Sequence[Tile], build: Callable[[Tile], Callable[[], object]]
+    ) -> Tile:
+        """Return the fastest tile of a layer.
+
+        Parameters
+        ----------
+        layer : str
+            All that its time depends on.
+        tiles : sequence of Tile
+            Those worth trying, the most promising first.
+        build : callable
+            Makes the layer with a tile, as a function that runs it.
+        """
+        key = f"{__version__} {platform.machine()} {_processor()} {layer}"
+        by_size = {(tile.rows, tile.vectors, tile.parts): tile for tile in tiles}
+        found = by_size.get(tuple(self.known.get(key, ())))  # type: ignore[arg-type]
+        if found is not None:
+            return replace(found, why="the fastest when it was timed before")
+        tiles = tiles[:TRIED]
+        times = _time_in_turns([build(tile) for tile in tiles])
+        best = min(range(len(tiles)), key=times.__getitem__)
+        self.timed += 1
+        self.known[key] = [tiles[best].rows, tiles[best].vectors, tiles[best].parts]
+        self._save()
+        why = (
+            f"the fastest of {len(tiles)}, timed: {1e6 * times[best]:.1f} µs; the one predicted, "
+            f"{tiles[0].kernel} in {tiles[0].parts} parts, took {1e6 * times[0]:.1f} µs"
+        )
+        return replace(tiles[best], why=why)
+
+    def _save(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(self.path) as file:
+                file.write(json.dumps(self.known, indent=0, sort_keys=True).encode())
+        except (OSError, OutputError):
+            return  # what was measured still holds for this run
+
+
+def _time_in_turns(runs: Sequence[Callable[[], object]]) -> list[float]:
+    """Return the seconds of the fastest call of each."""
+    best = [float("inf")] * len(runs)
+    for run in runs:
+        run()
+    for _ in range(ROUNDS):
+        for index, run in enumerate(runs):
+            end = time.perf_counter() + SECONDS
+            while True:
+                begin = time.perf_counter()
+                run()
+                now = time.perf_counter()
+                best[index] = min(best[index], now - begin)
+                if now >= end:
+                    break
+    return best
+
+
+def _processor() -> str:
+    """Name the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    wanted = ("cpu family", "model\t", "model name")
+    return " ".join(dict.fromkeys(line.split(":")[1].strip() for line in lines
+                                  if line.startswith(wanted)))  # fmt: skip

@@ -1,0 +1,83 @@
+"""Tiles chosen by timing: remembered, never another result, no error where none can be kept."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from caffe_scnn.engine import Executor
+from caffe_scnn.engine.choose import Tile
+from caffe_scnn.engine.tune import Tuner
+from caffe_scnn.model.net import Net
+
+TEXT = """
+layer { name: "d" type: "Input" top: "d" input_param { shape { dim: 1 dim: 24 dim: 20 dim: 20 } } }
+layer { name: "a" type: "Convolution" bottom: "d" top: "a"
+  convolution_param { num_output: 32 kernel_size: 3 pad: 1 } }
+layer { name: "b" type: "Convolution" bottom: "a" top: "b"
+  convolution_param { num_output: 24 kernel_size: 3 stride: 2 } }
+layer { name: "e" type: "Convolution" bottom: "b" top: "e"
+  convolution_param { num_output: 40 kernel_size: 1 } }
+"""
+
+
+@pytest.fixture
+def net():
+    rng = np.random.default_rng(0)
+    net = Net.parse(TEXT)
+    for name, shape in (("a", (32, 24, 3, 3)), ("b", (24, 32, 3, 3)), ("e", (40, 24, 1, 1))):
+        weights = rng.standard_normal(shape).astype(np.float32)
+        weights *= rng.random(shape) < 0.2
+        net.layer(name).blobs = [weights, rng.standard_normal(shape[0]).astype(np.float32)]
+    return net
+
+
+@pytest.fixture
+def memory(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "caffe_scnn" / "tiles.json"
+
+
+def test_tuning_changes_no_bit_and_is_remembered(net, memory):
+    x = {"d": np.random.default_rng(1).standard_normal((1, 24, 20, 20)).astype(np.float32)}
+    plain, tuned = Executor(net, threads=1), Executor(net, threads=1, tune=True)
+    assert np.array_equal(plain.run(x)["e"], tuned.run(x)["e"])
+    assert tuned.tuner.timed == 3
+    assert all("timed" in step.why for step in tuned.plan().steps)
+    again = Executor(net, threads=1, tune=True)
+    kernels = [step.kernel for step in again.plan().steps]
+    assert again.tuner.timed == 0
+    assert kernels == [step.kernel for step in tuned.plan().steps]
+    assert len(json.loads(memory.read_text())) == 3
+
+
+def tiles():
+    return [Tile(rows, 2, 1, float(rows), 16, "") for rows in (1, 2, 4)]
+
+
+def test_the_fastest_is_chosen(memory):
+    def build(tile):
+        return lambda: sum(range(200_000 if tile.rows != 2 else 10))
+
+    chosen = Tuner().choose("layer", tiles(), build)
+    assert chosen.rows == 2
+    assert "timed" in chosen.why
+
+
+def test_a_damaged_memory_counts_as_empty_and_a_locked_one_is_no_error(memory, tmp_path):
+    memory.parent.mkdir()
+    memory.write_text("{ not json")
+    assert Tuner().choose("layer", tiles(), lambda tile: list).rows in (1, 2, 4)
+    (tmp_path / "file").touch()
+    locked = Tuner(tmp_path / "file" / "tiles.json")
+    assert locked.choose("layer", tiles(), lambda tile: list).rows in (1, 2, 4)
+
+
+def test_a_tile_that_no_longer_exists_is_timed_anew(memory):
+    tuner = Tuner()
+    tuner.choose("layer", tiles(), lambda tile: list)
+    tuner.known = {key: [16, 16, 16] for key in tuner.known}
+    tuner.choose("layer", tiles(), lambda tile: list)
+    assert tuner.timed == 2
