@@ -39,7 +39,7 @@ class Executor:
     ----------
     net : Net
         Phase selected and weights bound (see :func:`caffe_scnn.load`). Weights are packed when a
-        plan is made; later changes to the net are not seen.
+        plan is made; later changes are seen after :meth:`refresh`.
     inputs : mapping of str to shape, optional
         Shapes of inputs, where they differ from the prototxt's; ``run`` takes any batch size.
     threads : int, optional
@@ -127,6 +127,10 @@ class Executor:
         plan.feed(arrays)
         plan.run()
         return plan.fetch()
+
+    def refresh(self) -> None:
+        """Drop all plans: weights of the net have changed and must be packed again."""
+        self._plans.clear()
 
     def reset_state(self) -> None:
         """Let recurrent layers begin with zeros again; between runs their state lives on."""

@@ -65,10 +65,12 @@ class Plan:
 
     def fetch(self) -> dict[str, Float32]:
         """Copy the outputs out of the arena."""
-        arrays = {name: tensor.array(self.arena) for name, tensor in self.outputs.items()}
-        for name, step in self.counts.items():
-            arrays[name] = arrays[name][: step.count]
-        return {name: array.copy() for name, array in arrays.items()}
+        return {name: self.output(name).copy() for name in self.outputs}
+
+    def output(self, name: str) -> Float32:
+        """Return one output where it lies in the arena: it is valid until the next run."""
+        array = self.outputs[name].array(self.arena)
+        return array[: self.counts[name].count] if name in self.counts else array
 
     def run(self) -> None:
         """Run every step on what was fed."""
