@@ -20,6 +20,7 @@ LONGEST_MODULE, LONGEST_FUNCTION = 450, 60
 # A package may import those that stand to its right, and itself.
 ORDER = [
     "cli",
+    "pycaffe",
     "batch",
     "report",
     "evaluate",

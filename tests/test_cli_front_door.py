@@ -20,6 +20,8 @@ from caffe_scnn.cli import COMMANDS, main
 from caffe_scnn.cli import info as info_command
 
 WITH_SUBCOMMANDS = {"evaluate": ("classify",)}
+WITHOUT_A_REPORT = {"python"}  # what it prints is the script's
+WITHOUT_MANY = {"doctor"}
 CALLS = [
     (name, *sub)
     for name in COMMANDS
@@ -37,8 +39,10 @@ def test_help_explains_and_shows_an_example(command: tuple[str, ...]) -> None:
     result = call(*command, "--help")
     assert result.exit_code == 0
     assert f"Example:\n    caffe-scnn {' '.join(command)}" in result.stdout
+    if command[0] in WITHOUT_A_REPORT:
+        return
     assert "--json" in result.stdout
-    if command != ("doctor",):
+    if command[0] not in WITHOUT_MANY:
         assert "--models" in result.stdout
         assert "--keep-going" in result.stdout
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "Measure how good a model is on labelled data.",
     "compare": "Compare a model blob by blob with another one or with stored results.",
     "bench": "Measure how fast a model runs, layer by layer.",
+    "python": "Run a pycaffe script without Caffe.",
     "doctor": "Show what this machine and this installation offer.",
 }
 
