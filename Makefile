@@ -1,17 +1,19 @@
 # make demo    compress a small net, show its accuracy and speed before and after
 # make test    build, ruff, mypy, all tests; kernels and engine once for each ISA of this processor
 # make bench   time kernels and layers on this machine
+# make peers   time whole nets against other engines, which get an environment of their own
 # Each target sets up its own virtual environment in .venv; a second call is quick.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 SOURCES := setup.py pyproject.toml proto/caffe.proto caffe_scnn/_kernels.pyx $(wildcard kernels/*)
 SHARED := $(wildcard ../shared/data)
 export CAFFE_SCNN_DATA ?= $(if $(SHARED),$(abspath ../shared))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench peers clean
 demo: $(VENV)/demo.stamp
 	$(BIN)/python models/digits/demo.py
 
@@ -27,6 +29,9 @@ test: $(VENV)/test.stamp
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/layers.py
+
+peers: $(VENV)/bench.stamp $(PEERS)/peers.stamp
+	$(BIN)/python benchmarks/peers.py --python $(PEERS)/bin/python
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -44,5 +49,10 @@ $(VENV)/bench.stamp: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install -q -e '.[bench]'
 	touch $@
 
+$(PEERS)/peers.stamp: benchmarks/peers-requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install -q -r $<
+	touch $@
+
 clean:
-	rm -rf $(VENV) build caffe_scnn/_kernels.c caffe_scnn/*.so caffe_scnn/proto/caffe_pb2.py*
+	rm -rf $(VENV) $(PEERS) build caffe_scnn/_kernels.c caffe_scnn/*.so caffe_scnn/proto/caffe_pb2.py*

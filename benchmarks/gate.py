@@ -7,15 +7,27 @@ each sample; otherwise the sample is taken again.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 PROBE = np.ones((64, 64), np.float32)
 TOLERANCE = 1.15  # a probe this much slower than the calmest one rejects the sample
+LOAD = Path("/proc/loadavg")
 TRIES = 5  # attempts at one sample before it is taken as it is
+
+
+def room(cores: int) -> bool:
+    """Whether this many cores are left by what else is running on this machine (Linux tells)."""
+    try:
+        running = int(LOAD.read_text().split()[3].split("/")[0])
+    except OSError:
+        return True
+    return (os.cpu_count() or 1) - (running - 1) >= cores
 
 
 class Gate:
@@ -31,19 +43,29 @@ class Gate:
             PROBE @ PROBE
         return time.perf_counter() - begin
 
-    def _quiet(self) -> bool:
+    def quiet(self) -> bool:
+        """Whether the machine reaches its calm speed right now."""
         took = min(self._probe() for _ in range(3))
         self.calm = min(self.calm, took)
         return took <= TOLERANCE * self.calm
 
+    def wait(self, cores: int, seconds: float) -> bool:
+        """Wait until the machine is quiet and has free cores; tell whether it came to that."""
+        end = time.monotonic() + seconds
+        while not (room(cores) and self.quiet()):
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.01)
+        return True
+
     def sample(self, run: Callable[[], object]) -> float:
         """Return the seconds of one undisturbed call."""
         for _ in range(TRIES):
-            before = self._quiet()
+            before = self.quiet()
             begin = time.perf_counter()
             run()
             took = time.perf_counter() - begin
-            if before and self._quiet():
+            if before and self.quiet():
                 return took
             self.rejected += 1
         return took

@@ -1,121 +1,210 @@
-"""Whole nets against OpenCV 4's dnn, which runs in an environment of its own.
+"""Whole nets against the engines that a user could pick instead, on the same weights.
 
-    python -m venv opencv4 && opencv4/bin/pip install 'opencv-python-headless<5' numpy
-    python benchmarks/peers.py --opencv-python opencv4/bin/python PROTOTXT CAFFEMODEL [...]
+    make peers
+    python benchmarks/peers.py --python .venv-peers/bin/python [--nets caffenet …] [--json FILE]
 
-Both engines run on the same input, in turns: one round of each, again and again. Prints the medians
-for one and for two threads, and the largest difference of the results.
+Every engine runs in a process of its own and answers over a pipe, one at a time, in turns, batch 1.
+Its result is compared with ours before anything is timed. A sample is taken between two probes of
+the machine that must reach their calm speed (gate.py); the table holds medians. Pruned nets are run
+by every engine with the zeros in place: what the engine makes of them is its own affair.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+import peer_models
+from gate import TRIES, Gate
+from onnx_export import export
+from peer_worker import ENGINES
 
-from caffe_scnn import Executor, load
+from caffe_scnn.model.net import Net
+from caffe_scnn.save import save
 
-ROUNDS, PASSES = 12, 5
-
-# The other side: reads a command a line, answers with the milliseconds of the fastest pass.
-OPENCV = """
-import sys, time, cv2, numpy as np
-prototxt, caffemodel, folder, passes = sys.argv[1:]
-net = cv2.dnn.readNetFromCaffe(prototxt, caffemodel)
-for line in sys.stdin:
-    cv2.setNumThreads(int(line))
-    times = []
-    for _ in range(int(passes)):
-        net.setInput(np.load(folder + "/x.npy"))
-        begin = time.perf_counter()
-        y = net.forward()
-        times.append(time.perf_counter() - begin)
-    np.save(folder + "/y.npy", y)
-    print(1e3 * min(times), cv2.__version__, flush=True)
-"""
+OURS = "caffe_scnn"
+ROUNDS = 7
+ENOUGH_CALM = 3  # samples; with fewer the table marks the time
+REST_SECONDS = 0.02  # lets the threads of the engine before go to sleep
+SETTLE_SECONDS = 0.05  # a probe after the sample that takes longer to be calm rejects it
+LARGEST_DIFFERENCE = 1e-3  # relative to the largest value; more is another net, not rounding
+WORKER = Path(__file__).with_name("peer_worker.py")
 
 
-class OpenCV:
-    """The peer process of one model."""
+class Peer:
+    """The process of one engine."""
 
-    def __init__(self, python: str, prototxt: str, caffemodel: str, folder: str) -> None:
-        self.folder = folder
-        command = [python, "-c", OPENCV, prototxt, caffemodel, folder, str(PASSES)]
+    def __init__(self, engine: str, python: str, threads: int, folder: str) -> None:
+        self.engine, self.threads = engine, threads
+        self.calm: list[float] = []
+        self.disturbed: list[float] = []
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [python, str(WORKER), engine, str(threads), folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
         )
-        self.version = ""
+        self.file = Path(folder) / f"{engine}.npy"
 
-    def run(self, threads: int) -> float:
-        """Return the milliseconds of the fastest of a few passes."""
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(f"{threads}\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline().split()
-        if not answer:
-            sys.exit("peers.py: the OpenCV process stopped")
-        self.version = answer[1]
-        return float(answer[0])
+    def wait(self) -> None:
+        """Wait for the first result; ``error`` tells why there is none."""
+        answer = self._read()
+        self.version, self.error = answer.get("version", ""), answer.get("error", "")
+        self.result = np.load(self.file) if not self.error else None
 
-    def result(self) -> np.ndarray:
-        """Return the output of the last pass."""
-        return np.load(f"{self.folder}/y.npy")
+    def sample(self, gate: Gate, patience: float) -> None:
+        """Take the milliseconds of a pass, again while the machine is disturbed."""
+        assert self.process.stdin
+        for _ in range(TRIES):
+            time.sleep(REST_SECONDS)
+            calm = gate.wait(self.threads, patience)
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+            took = float(self._read()["ms"])
+            time.sleep(REST_SECONDS)
+            if not calm or gate.wait(self.threads, SETTLE_SECONDS):
+                break
+            calm = False
+        (self.calm if calm else self.disturbed).append(took)
+
+    def summary(self) -> dict[str, object]:
+        """Return the median of the calm samples, or of all where too few were calm."""
+        calm = len(self.calm) >= ENOUGH_CALM
+        times = self.calm if calm else self.calm + self.disturbed
+        return {
+            "ms": median(times) if times else None,
+            "calm": calm,
+            "calm_ms": self.calm,
+            "disturbed_ms": self.disturbed,
+        }
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.communicate()
+
+    def _read(self) -> dict[str, str]:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else {"error": "the process ended"}
 
 
-def ours(executor: Executor, x: dict[str, np.ndarray]) -> float:
-    """Return the milliseconds of the fastest of a few passes, input and output copied."""
-    times = []
-    for _ in range(PASSES):
-        begin = time.perf_counter()
-        executor.run(x)
-        times.append(time.perf_counter() - begin)
-    return 1e3 * min(times)
-
-
-def compare(python: str, prototxt: str, caffemodel: str) -> dict[str, object]:
-    """Measure one model in turns."""
-    net = load(prototxt, caffemodel)
-    shapes = Executor(net).shapes
-    x = {
-        k: np.random.default_rng(0).standard_normal(s).astype(np.float32) for k, s in shapes.items()
-    }
-    row: dict[str, object] = {"model": Path(prototxt).parent.name}
+def measure(
+    net: Net, engines: Iterable[str], python: str, gate: Gate, patience: float
+) -> dict[str, object]:
+    """Compare and time one net with 1 and 2 threads."""
+    row: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
-        np.save(f"{folder}/x.npy", next(iter(x.values())))
-        peer = OpenCV(python, prototxt, caffemodel, folder)
+        save(net, folder)
+        export(net, Path(folder) / "net.onnx")
+        (x,) = peer_models.picture(net).values()
+        np.save(Path(folder) / "x.npy", x)
         for threads in (1, 2):
-            executor = Executor(net, threads=threads)
-            times = [(ours(executor, x), peer.run(threads)) for _ in range(ROUNDS)]
-            mine, theirs = (median(column) for column in zip(*times, strict=True))
-            row[f"{threads} threads"] = {
-                "caffe_scnn_ms": mine,
-                "opencv_ms": theirs,
-                "ratio": theirs / mine,
-            }
-        (got,) = executor.run(x).values()
-        want = peer.result().reshape(got.shape)
-        row["difference"] = float(np.abs(got - want).max() / np.abs(want).max())
-        row["opencv"] = peer.version
+            row[str(threads)] = in_turns(engines, python, threads, folder, gate, patience)
     return row
 
 
+def in_turns(
+    engines: Iterable[str], python: str, threads: int, folder: str, gate: Gate, patience: float
+) -> dict[str, dict[str, object]]:
+    """Return the median milliseconds and the difference from our result of each engine."""
+    peers = [Peer(e, sys.executable if e == OURS else python, threads, folder) for e in engines]
+    try:
+        for peer in peers:
+            peer.wait()
+        good = [peer for peer in peers if not peer.error]
+        ours = next(peer for peer in good if peer.engine == OURS).result
+        differences = {p.engine: difference(p.result, ours) for p in good}
+        good = [peer for peer in good if differences[peer.engine] <= LARGEST_DIFFERENCE]
+        for _ in range(ROUNDS):
+            for peer in good:
+                peer.sample(gate, patience)
+    finally:
+        for peer in peers:
+            peer.close()
+    return {
+        peer.engine: {
+            "version": peer.version,
+            "error": peer.error,
+            "difference": differences.get(peer.engine),
+            **peer.summary(),
+        }
+        for peer in peers
+    }
+
+
+def difference(result: np.ndarray, ours: np.ndarray) -> float:
+    """Return the largest difference relative to the largest value; not a number is infinite."""
+    found = np.abs(result.reshape(ours.shape) - ours).max() / np.abs(ours).max()
+    return float(found) if np.isfinite(found) else np.inf
+
+
+def table(rows: list[dict[str, object]], engines: Iterable[str]) -> str:
+    """Make the markdown table: milliseconds, and how many times longer the best peer takes."""
+    engines = list(engines)
+    lines = [
+        f"| net | weights | threads | {' | '.join(engines)} | best peer / ours |",
+        f"|---|---|{'--:|' * (len(engines) + 2)}",
+    ]
+    for row in rows:
+        for threads in ("1", "2"):
+            found = row[threads]
+            peers = [found[e]["ms"] for e in engines if e != OURS and found[e]["ms"]]
+            cells = [cell(found[engine]) for engine in engines]
+            ratio = f"{min(peers) / found[OURS]['ms']:.2f}x" if peers else "–"
+            start = f"| {row['net']} | {row['weights']} | {threads} |"
+            lines.append(f"{start} {' | '.join(cells)} | {ratio} |")
+    return "\n".join(lines)
+
+
+def cell(found: dict[str, object]) -> str:
+    """Write the milliseconds; ~ marks a time that others on the machine disturbed."""
+    return "–" if found["ms"] is None else f"{'' if found['calm'] else '~'}{found['ms']:.3g}"
+
+
+def say(row: dict[str, object]) -> None:
+    """Print the differences, and what went wrong, as they come."""
+    for threads in ("1", "2"):
+        for engine, found in row[threads].items():
+            what = found["error"] or (
+                f"{found['ms']} ms, difference {found['difference']:.1e}, "
+                f"{len(found['calm_ms'])} of {ROUNDS} samples calm"
+            )
+            print(f"{row['net']}, {row['weights']}, {threads}: {engine}: {what}", file=sys.stderr)
+
+
 def main() -> None:
-    """Measure every model and print JSON."""
+    """Measure every net, as it is and pruned."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--python", required=True, help="of the environment with the peers")
+    parser.add_argument("--nets", nargs="+", default=peer_models.names())
+    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
+    parser.add_argument("--json", type=Path, help="where to keep all results")
     parser.add_argument(
-        "--opencv-python", required=True, help="python of an environment with OpenCV 4"
+        "--patience", type=float, default=60, help="seconds to wait for a calm machine, per sample"
     )
-    parser.add_argument("files", nargs="+", help="pairs of prototxt and caffemodel")
     options = parser.parse_args()
-    pairs = zip(options.files[::2], options.files[1::2], strict=True)
-    print(json.dumps([compare(options.opencv_python, *pair) for pair in pairs], indent=1))
+    engines = [OURS, *(engine for engine in options.engines if engine != OURS)]
+    gate, rows = Gate(), []
+    for name in options.nets:
+        for weights, net in peer_models.variants(name):
+            measured = measure(net, engines, options.python, gate, options.patience)
+            rows.append({"net": name, "weights": weights, **measured})
+            say(rows[-1])
+            if options.json:
+                options.json.write_text(json.dumps(rows, indent=1))
+    print(table(rows, engines))
 
 
 if __name__ == "__main__":
