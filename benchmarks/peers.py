@@ -101,18 +101,20 @@ class Peer:
 
 
 def measure(
-    net: Net, engines: Iterable[str], python: str, gate: Gate, patience: float
+    net: Net, engines: Iterable[str], options: argparse.Namespace, gate: Gate
 ) -> dict[str, object]:
-    """Compare and time one net with 1 and 2 threads."""
-    row: dict[str, object] = {}
+    """Compare and time one net with every number of threads."""
+    found: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
         save(net, folder)
         export(net, Path(folder) / "net.onnx")
         (x,) = peer_models.picture(net).values()
         np.save(Path(folder) / "x.npy", x)
-        for threads in (1, 2):
-            row[str(threads)] = in_turns(engines, python, threads, folder, gate, patience)
-    return row
+        for threads in options.threads:
+            found[str(threads)] = in_turns(
+                engines, options.python, threads, folder, gate, options.patience
+            )
+    return found
 
 
 def in_turns(
@@ -158,8 +160,7 @@ def table(rows: list[dict[str, object]], engines: Iterable[str]) -> str:
         f"|---|---|{'--:|' * (len(engines) + 2)}",
     ]
     for row in rows:
-        for threads in ("1", "2"):
-            found = row[threads]
+        for threads, found in row["threads"].items():
             peers = [found[e]["ms"] for e in engines if e != OURS and found[e]["ms"]]
             cells = [cell(found[engine]) for engine in engines]
             ratio = f"{min(peers) / found[OURS]['ms']:.2f}x" if peers else "–"
@@ -175,8 +176,8 @@ def cell(found: dict[str, object]) -> str:
 
 def say(row: dict[str, object]) -> None:
     """Print the differences, and what went wrong, as they come."""
-    for threads in ("1", "2"):
-        for engine, found in row[threads].items():
+    for threads, engines in row["threads"].items():
+        for engine, found in engines.items():
             what = found["error"] or (
                 f"{found['ms']} ms, difference {found['difference']:.1e}, "
                 f"{len(found['calm_ms'])} of {ROUNDS} samples calm"
@@ -190,6 +191,7 @@ def main() -> None:
     parser.add_argument("--python", required=True, help="of the environment with the peers")
     parser.add_argument("--nets", nargs="+", default=peer_models.names())
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--json", type=Path, help="where to keep all results")
     parser.add_argument(
         "--patience", type=float, default=60, help="seconds to wait for a calm machine, per sample"
@@ -199,8 +201,8 @@ def main() -> None:
     gate, rows = Gate(), []
     for name in options.nets:
         for weights, net in peer_models.variants(name):
-            measured = measure(net, engines, options.python, gate, options.patience)
-            rows.append({"net": name, "weights": weights, **measured})
+            measured = measure(net, engines, options, gate)
+            rows.append({"net": name, "weights": weights, "threads": measured})
             say(rows[-1])
             if options.json:
                 options.json.write_text(json.dumps(rows, indent=1))
