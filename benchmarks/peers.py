@@ -161,9 +161,11 @@ def table(rows: list[dict[str, object]], engines: Iterable[str]) -> str:
     ]
     for row in rows:
         for threads, found in row["threads"].items():
-            peers = [found[e]["ms"] for e in engines if e != OURS and found[e]["ms"]]
+            times = {e: found[e]["ms"] for e in engines if found[e]["ms"]}
+            best = min((ms for e, ms in times.items() if e != OURS), default=None)
+            calm = best is not None and all(found[e]["calm"] for e in times)
             cells = [cell(found[engine]) for engine in engines]
-            ratio = f"{min(peers) / found[OURS]['ms']:.2f}x" if peers else "–"
+            ratio = f"{best / times[OURS]:.2f}x" if calm else "–"
             start = f"| {row['net']} | {row['weights']} | {threads} |"
             lines.append(f"{start} {' | '.join(cells)} | {ratio} |")
     return "\n".join(lines)
