@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from caffe_scnn.errors import ModelError
+from caffe_scnn.layers import layer_type
 from caffe_scnn.layers.base import Shape
 from caffe_scnn.layers.binding import Binding, bind
 from caffe_scnn.model.caffemodel import read_caffemodel
@@ -65,6 +66,7 @@ def open_net(
     for unknown in net.unknown:
         raise unknown.error()
     for layer in net.layers:
+        layer_type(layer)  # an unknown type says more than its unknown parameters
         refuse_unknown(layer)
     if not net.layers:
         raise ModelError(f"{prototxt}: the net has no layers in phase {phase}")

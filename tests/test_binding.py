@@ -308,7 +308,10 @@ def test_misspelt_fields_of_the_net_are_refused_too(tmp_path: Path) -> None:
 
 def test_layers_of_other_states_are_not_looked_at(tmp_path: Path) -> None:
     path = tmp_path / "net.prototxt"
-    fork = 'layer { name: "h" fork_param { } include { stage: "odd" min_level: 3 phase: TRAIN } }\n'
+    fork = (
+        'layer { name: "h" type: "ReLU" fork_param { } '
+        'include { stage: "odd" min_level: 3 phase: TRAIN } }\n'
+    )
     path.write_text(NET + fork)
     assert len(load(path).layers) == 3
     with pytest.raises(FormatError, match="fork_param"):

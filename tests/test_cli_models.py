@@ -108,8 +108,8 @@ def test_convert_keeps_layers_and_fields_it_does_not_know(
     model: ModelFiles, tmp_path: Path
 ) -> None:
     strange = (
-        '\nlayer { name: "odd" type: "Permute" bottom: "prob" top: "odd"\n'
-        "  permute_param { order: 0 } }\n"
+        '\nlayer { name: "odd" type: "Flip" bottom: "prob" top: "odd"\n'
+        "  flip_param { flip_width: true } }\n"
     )
     model.prototxt.write_text(model.prototxt.read_text() + strange)
     data = answer("convert", model.prototxt, model.caffemodel, "-o", tmp_path / "new")
@@ -118,8 +118,8 @@ def test_convert_keeps_layers_and_fields_it_does_not_know(
     stored = read_caffemodel(tmp_path / "new" / "weights.caffemodel")
     assert sum(len(layer.blobs) for layer in stored.layers) == 6
     line = refusal("run", model.prototxt, model.caffemodel, "--random-input")
-    assert "permute_param" in line
-    assert "deploy.prototxt:" in line
+    assert 'layer "odd" (line' in line
+    assert 'unknown layer type "Flip"' in line
 
 
 def test_convert_refuses_weights_of_another_net(golden_dir: Path, tmp_path: Path) -> None:

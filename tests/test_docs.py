@@ -98,3 +98,21 @@ def test_commands_and_options_exist(page, help_of):
 def test_settings_are_toml(page):
     for block in re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL):
         tomllib.loads(block)
+
+
+def test_the_layer_type_in_the_docs_runs():
+    """The page's own example, in a process of its own: it registers a type."""
+    page = (ROOT / "docs" / "layers.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)[0]
+    wanted = re.findall(r"# (\[.*\])$", code, re.MULTILINE)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:-1] == wanted
+
+
+def test_every_layer_type_is_listed():
+    from caffe_scnn.layers import LAYER_TYPES
+
+    rows = re.findall(r"^\| ([^|]*) \|", (ROOT / "docs" / "layers.md").read_text(), re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r"\b[A-Z]\w+", row)}
+    assert {kind.type for kind in LAYER_TYPES} <= listed

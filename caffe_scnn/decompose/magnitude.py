@@ -24,7 +24,12 @@ class Magnitude:
     """
 
     name: ClassVar[str] = "magnitude"
-    types: ClassVar[tuple[str, ...]] = ("Convolution", "DepthwiseConvolution", "InnerProduct")
+    types: ClassVar[tuple[str, ...]] = (
+        "Convolution",
+        "ConvolutionDepthwise",
+        "DepthwiseConvolution",
+        "InnerProduct",
+    )
 
     scaled: bool = field(
         default=True,

@@ -76,7 +76,10 @@ def is_depthwise(layer: Layer) -> bool:
     return (
         bool(layer.blobs)
         and layer.blobs[0].shape[1] == 1
-        and (layer.proto.convolution_param.group > 1 or layer.type == "DepthwiseConvolution")
+        and (
+            layer.proto.convolution_param.group > 1
+            or layer.type in ("DepthwiseConvolution", "ConvolutionDepthwise")
+        )
     )
 
 

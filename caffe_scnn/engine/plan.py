@@ -20,6 +20,7 @@ from caffe_scnn.engine.nodes import Node, Program, Value
 from caffe_scnn.engine.ops import Context, Op, State, op_type
 from caffe_scnn.engine.ops.base import clear
 from caffe_scnn.engine.ops.filter import FilterOp
+from caffe_scnn.engine.ops.ragged import RaggedOp
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.tune import Tuner
 from caffe_scnn.layers.base import ConcatSpec, ConvolutionSpec, InnerProductSpec, ViewSpec
@@ -34,8 +35,8 @@ class Plan:
     steps : list of Op
         In order.
     inputs, outputs : dict of str to Tensor
-    counts : dict of str to FilterOp
-        Outputs whose number of items a Filter layer decides.
+    counts : dict of str to FilterOp or RaggedOp
+        Outputs whose number of items a layer decides while it runs.
     size : int
         Floats of the arena.
     """
@@ -43,7 +44,7 @@ class Plan:
     steps: list[Op]
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
-    counts: dict[str, FilterOp]
+    counts: dict[str, FilterOp | RaggedOp]
     size: int
     arena: Float32 = field(repr=False)
 
@@ -70,7 +71,10 @@ class Plan:
     def output(self, name: str) -> Float32:
         """Return one output where it lies in the arena: it is valid until the next run."""
         array = self.outputs[name].array(self.arena)
-        return array[: self.counts[name].count] if name in self.counts else array
+        if name not in self.counts:
+            return array
+        step = self.counts[name]
+        return array[(*[slice(None)] * step.axis, slice(step.count))]
 
     def run(self) -> None:
         """Run every step on what was fed."""
@@ -92,14 +96,14 @@ def build_plan(
     size = memory.place()
     state = {} if state is None else state
     steps = []
-    counted: dict[Value, FilterOp] = {}
+    counted: dict[Value, FilterOp | RaggedOp] = {}
     for node in program.nodes:
         scratch, unread = memory.scratch[node], _unread(program, node)
         context = Context(isa, threads, memory.tensors, scratch, state, unread, tuner)
         op = op_type(node)(node, context)
         steps.append(op)
         deciding = [counted[value] for value in node.inputs() if value in counted]
-        if isinstance(op, FilterOp):
+        if isinstance(op, FilterOp | RaggedOp):
             deciding = [op]
         counted.update((value, step) for step in deciding[:1] for value in node.writes)
     return Plan(

@@ -8,14 +8,16 @@ from caffe_scnn.errors import ModelError, UnsupportedLayer
 from caffe_scnn.layers.absval import AbsVal
 from caffe_scnn.layers.accuracy import Accuracy
 from caffe_scnn.layers.argmax import ArgMax
+from caffe_scnn.layers.axpy import Axpy
 from caffe_scnn.layers.base import LayerType
 from caffe_scnn.layers.batch_norm import BatchNorm
 from caffe_scnn.layers.batch_reindex import BatchReindex
+from caffe_scnn.layers.bn import BN
 from caffe_scnn.layers.bnll import BNLL
 from caffe_scnn.layers.clip import Clip
 from caffe_scnn.layers.concat import Concat
 from caffe_scnn.layers.contrastive_loss import ContrastiveLoss
-from caffe_scnn.layers.convolution import Convolution, DepthwiseConvolution
+from caffe_scnn.layers.convolution import Convolution, ConvolutionDepthwise, DepthwiseConvolution
 from caffe_scnn.layers.crop import Crop
 from caffe_scnn.layers.data import (
     AnnotatedData,
@@ -26,6 +28,7 @@ from caffe_scnn.layers.data import (
     WindowData,
 )
 from caffe_scnn.layers.deconvolution import Deconvolution
+from caffe_scnn.layers.detection_output import DetectionOutput
 from caffe_scnn.layers.dummy_data import DummyData
 from caffe_scnn.layers.eltwise import Eltwise
 from caffe_scnn.layers.elu import ELU
@@ -40,22 +43,28 @@ from caffe_scnn.layers.im2col import Im2col
 from caffe_scnn.layers.infogain_loss import InfogainLoss
 from caffe_scnn.layers.inner_product import InnerProduct
 from caffe_scnn.layers.input import Input
+from caffe_scnn.layers.interp import Interp
 from caffe_scnn.layers.log import Log
 from caffe_scnn.layers.lrn import LRN
 from caffe_scnn.layers.lstm import LSTM
 from caffe_scnn.layers.lstm_unit import LSTMUnit
 from caffe_scnn.layers.multinomial_logistic_loss import MultinomialLogisticLoss
 from caffe_scnn.layers.mvn import MVN
+from caffe_scnn.layers.normalize import Normalize
 from caffe_scnn.layers.parameter import Parameter
+from caffe_scnn.layers.permute import Permute
 from caffe_scnn.layers.pooling import Pooling
 from caffe_scnn.layers.power import Power
 from caffe_scnn.layers.prelu import PReLU
+from caffe_scnn.layers.prior_box import PriorBox
 from caffe_scnn.layers.python import Python
 from caffe_scnn.layers.reduction import Reduction
 from caffe_scnn.layers.relu import ReLU, ReLU6
 from caffe_scnn.layers.reshape import Flatten, Reshape
 from caffe_scnn.layers.rnn import RNN
+from caffe_scnn.layers.roi_pooling import PSROIPooling, ROIPooling
 from caffe_scnn.layers.scale import Bias, Scale
+from caffe_scnn.layers.shuffle_channel import ShuffleChannel
 from caffe_scnn.layers.sigmoid import Sigmoid, TanH
 from caffe_scnn.layers.sigmoid_cross_entropy_loss import SigmoidCrossEntropyLoss
 from caffe_scnn.layers.silence import Silence
@@ -66,6 +75,7 @@ from caffe_scnn.layers.spp import SPP
 from caffe_scnn.layers.swish import Swish
 from caffe_scnn.layers.threshold import Threshold
 from caffe_scnn.layers.tile import Tile
+from caffe_scnn.layers.upsample import Upsample
 from caffe_scnn.model.net import Layer
 
 LAYER_TYPES: tuple[LayerType, ...] = (
@@ -73,18 +83,22 @@ LAYER_TYPES: tuple[LayerType, ...] = (
     Accuracy(),
     AnnotatedData(),
     ArgMax(),
+    Axpy(),
     BatchNorm(),
     BatchReindex(),
     Bias(),
+    BN(),
     BNLL(),
     Clip(),
     Concat(),
     ContrastiveLoss(),
     Convolution(),
+    ConvolutionDepthwise(),
     Crop(),
     Data(),
     Deconvolution(),
     DepthwiseConvolution(),
+    DetectionOutput(),
     Dropout(),
     DummyData(),
     Eltwise(),
@@ -102,6 +116,7 @@ LAYER_TYPES: tuple[LayerType, ...] = (
     InfogainLoss(),
     InnerProduct(),
     Input(),
+    Interp(),
     Log(),
     LRN(),
     LSTM(),
@@ -109,17 +124,23 @@ LAYER_TYPES: tuple[LayerType, ...] = (
     MemoryData(),
     MultinomialLogisticLoss(),
     MVN(),
+    Normalize(),
     Parameter(),
+    Permute(),
     Pooling(),
     Power(),
     PReLU(),
+    PriorBox(),
+    PSROIPooling(),
     Python(),
     Reduction(),
     ReLU(),
     ReLU6(),
     Reshape(),
     RNN(),
+    ROIPooling(),
     Scale(),
+    ShuffleChannel(),
     Sigmoid(),
     SigmoidCrossEntropyLoss(),
     Silence(),
@@ -132,6 +153,7 @@ LAYER_TYPES: tuple[LayerType, ...] = (
     TanH(),
     Threshold(),
     Tile(),
+    Upsample(),
     WindowData(),
 )
 

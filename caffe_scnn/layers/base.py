@@ -163,6 +163,16 @@ class FilterSpec:
 
 
 @dataclass(frozen=True)
+class RaggedSpec:
+    """The layer's reference, whose tops have along ``axis`` as many rows as the data give.
+
+    ``infer`` gives the most there can be.
+    """
+
+    axis: int
+
+
+@dataclass(frozen=True)
 class ReferenceSpec:
     """No kernel: the layer's own float64 reference computes it."""
 
@@ -180,6 +190,7 @@ OpSpec = (
     | ViewSpec
     | ConstantSpec
     | FilterSpec
+    | RaggedSpec
     | ReferenceSpec
 )
 

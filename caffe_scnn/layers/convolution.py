@@ -176,6 +176,12 @@ class DepthwiseConvolution(Convolution):
         ]
 
 
+class ConvolutionDepthwise(DepthwiseConvolution):
+    """The same under its other name (fork farmingyard/ShuffleNet)."""
+
+    type: ClassVar[str] = "ConvolutionDepthwise"
+
+
 def _groups(taps: list[Array], group: int) -> list[list[Array]]:
     """Deal the channels of every tap out to the groups."""
     return [list(parts) for parts in zip(*(np.split(tap, group, 1) for tap in taps), strict=True)]

@@ -48,7 +48,7 @@ class Pooling(LayerType):
         size = []
         for n, k, s, p in zip(shape[2:], window.kernel, window.stride, window.pad, strict=True):
             span = n + 2 * p - k
-            floor = param.round_mode == pb.PoolingParameter.FLOOR
+            floor = param.round_mode == pb.PoolingParameter.FLOOR or not param.ceil_mode
             out = (span // s if floor else -(-span // s)) + 1
             if any(window.pad) and (out - 1) * s >= n + p:
                 out -= 1

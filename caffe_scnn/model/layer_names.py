@@ -61,6 +61,7 @@ V0_TYPES = {
     "im2col": "IM2COL",
     "images": "IMAGE_DATA",
     "infogain_loss": "INFOGAIN_LOSS",
+    "inner_product": "INNER_PRODUCT",  # as SPP_net writes it
     "innerproduct": "INNER_PRODUCT",
     "lrn": "LRN",
     "multinomial_logistic_loss": "MULTINOMIAL_LOGISTIC_LOSS",

@@ -1,4 +1,7 @@
-"""Layers of 2013 (one flat message inside ``layers``) as V1 layers, as Caffe upgrades them."""
+"""Layers of 2013 (one flat message inside ``layers``) as V1 layers, as Caffe upgrades them.
+
+The files of MSRA's SPP_net have V1's parameter messages inside such layers; they are read, too.
+"""
 
 from __future__ import annotations
 
@@ -60,6 +63,15 @@ _TRANSFORM = {
     "cropsize": "crop_size",
     "mirror": "mirror",
 }
+# Messages of the SPP_net dialect → those of V1.
+_MESSAGES = {
+    "conv_param": _CONV,
+    "pool_param": _POOL,
+    "lrn_param": "lrn_param",
+    "inner_product_param": _IP,
+    "dropout_param": "dropout_param",
+    "concat_param": "concat_param",
+}
 _COPIED = ("name", "blobs_lr", "weight_decay")
 _HANDLED = ("type", "blobs")
 
@@ -89,6 +101,8 @@ def _move(field: FieldDescriptor, value: Any, kind: str, new: pb.V1LayerParamete
         return
     if field.name in _COPIED:
         _set(new, field.name, value)
+    elif field.name in _MESSAGES:
+        getattr(new, _MESSAGES[field.name]).MergeFrom(value)
     elif field.name in _TRANSFORM:
         setattr(new.transform_param, _TRANSFORM[field.name], value)
     elif field.name == "hdf5_output_param" and kind == "hdf5_output":

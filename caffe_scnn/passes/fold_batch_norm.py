@@ -21,7 +21,7 @@ from caffe_scnn.model.graph import Graph
 from caffe_scnn.model.net import Layer, Net
 from caffe_scnn.passes.base import PassResult, check_shapes
 
-LINEAR = ("Convolution", "DepthwiseConvolution", "InnerProduct")
+LINEAR = ("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution", "InnerProduct")
 AFFINE = ("BatchNorm", "Scale", "Bias")
 
 

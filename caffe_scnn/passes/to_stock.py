@@ -3,7 +3,7 @@
 | fork type | becomes |
 |---|---|
 | ReLU6 | Clip with min 0 and max 6 |
-| DepthwiseConvolution | Convolution with one group for each input channel |
+| DepthwiseConvolution, ConvolutionDepthwise | Convolution with a group for each channel |
 """
 
 from __future__ import annotations
@@ -51,5 +51,6 @@ def _depthwise(layer: Layer, bottoms: list[Shape]) -> None:
 
 REPLACEMENTS: dict[str, Callable[[Layer, list[Shape]], None]] = {
     "ReLU6": _relu6,
+    "ConvolutionDepthwise": _depthwise,
     "DepthwiseConvolution": _depthwise,
 }

@@ -15,6 +15,7 @@ from caffe_scnn.engine.ops.filter import FilterOp
 from caffe_scnn.engine.ops.inner_product import InnerProductOp
 from caffe_scnn.engine.ops.lrn import LRNOp
 from caffe_scnn.engine.ops.pooling import PoolingOp
+from caffe_scnn.engine.ops.ragged import RaggedOp
 from caffe_scnn.engine.ops.reference import ReferenceOp
 from caffe_scnn.engine.ops.softmax import SoftmaxOp
 from caffe_scnn.engine.ops.view import ViewOp
@@ -30,6 +31,7 @@ OPS: dict[type[object], type[Op]] = {
     base.InnerProductSpec: InnerProductOp,
     base.LRNSpec: LRNOp,
     base.PoolingSpec: PoolingOp,
+    base.RaggedSpec: RaggedOp,
     base.ReferenceSpec: ReferenceOp,
     base.SoftmaxSpec: SoftmaxOp,
     base.ViewSpec: ViewOp,

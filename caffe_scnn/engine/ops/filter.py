@@ -18,8 +18,11 @@ class FilterOp(Op):
     ----------
     count : int
         Items that the last run selected.
+    axis : int
+        Along which they lie.
     """
 
+    axis = 0
     name: ClassVar[str] = "filter"
 
     def __init__(self, node: Node, context: Context) -> None:

@@ -1,0 +1,145 @@
+"""DetectionOutput."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caffe_scnn.layers.base import (
+    Array,
+    Example,
+    LayerType,
+    OpSpec,
+    RaggedSpec,
+    Shape,
+    refuse,
+)
+from caffe_scnn.model.net import Layer
+from caffe_scnn.proto import caffe_pb2 as pb
+
+CORNER, CENTER_SIZE = pb.PriorBoxParameter.CORNER, pb.PriorBoxParameter.CENTER_SIZE
+Indices = NDArray[np.int64]
+
+
+class DetectionOutput(LayerType):
+    """The boxes of SSD: decoded, thresholded, without overlaps (fork weiliu89/caffe, ssd).
+
+    Bottoms: locations (N, boxes · 4), confidences (N, boxes · classes), priors (1, 2, boxes · 4).
+    The top is (1, 1, detections, 7): image, label, confidence, xmin, ymin, xmax, ymax. How many
+    there are is known only when the net runs; ``infer`` gives the most there can be. If there are
+    none, each image has a row of -1. Settings that write files are not followed.
+    """
+
+    type: ClassVar[str] = "DetectionOutput"
+    stock: ClassVar[bool] = False
+    bottoms: ClassVar[tuple[int, int | None]] = (3, 4)
+
+    def infer(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        """Return as many rows as there can be."""
+        param = layer.proto.detection_output_param
+        if not param.num_classes:
+            raise refuse(layer, "num_classes must be given")
+        if len(bottoms) != 3:
+            raise refuse(layer, f"takes locations, confidences and priors; got {len(bottoms)}")
+        priors = bottoms[2][2] // 4 if len(bottoms[2]) > 2 else 0
+        parts = 1 if param.share_location else int(param.num_classes)
+        sizes = [int(np.prod(shape[1:])) for shape in bottoms[:2]]
+        if sizes != [priors * parts * 4, priors * int(param.num_classes)]:
+            raise refuse(layer, f"{priors} priors do not fit bottoms of {bottoms[0]}, {bottoms[1]}")
+        most = priors * (
+            int(param.num_classes) - (0 <= param.background_label_id < param.num_classes)
+        )
+        if param.keep_top_k > -1:
+            most = min(most, int(param.keep_top_k))
+        return [(1, 1, max(most, 1) * bottoms[0][0], 7)]
+
+    def reference(self, layer: Layer, bottoms: Sequence[Array]) -> list[Array]:
+        """Image by image, class by class."""
+        param = layer.proto.detection_output_param
+        images, classes = len(bottoms[0]), int(param.num_classes)
+        priors, variances = bottoms[2].reshape(2, -1, 4)
+        parts = 1 if param.share_location else classes
+        locations = bottoms[0].reshape(images, -1, parts, 4)
+        scores = bottoms[1].reshape(images, -1, classes)
+        if param.variance_encoded_in_target:
+            variances = np.ones_like(variances)
+        rows: list[list[float]] = []
+        for image in range(images):
+            boxes = [
+                _decode(layer, locations[image, :, n], priors, variances) for n in range(parts)
+            ]
+            found = [
+                (scores[image, at, label], label, at)
+                for label in range(classes)
+                if label != param.background_label_id
+                for at in self._keep(layer, boxes[label % parts], scores[image, :, label])
+            ]
+            if -1 < param.keep_top_k < len(found):
+                found = sorted(found, key=lambda f: -f[0])[: param.keep_top_k]
+                found.sort(key=lambda f: f[1])
+            rows += [[image, label, s, *boxes[label % parts][at]] for s, label, at in found]
+        if not rows:
+            rows = [[image, *[-1] * 6] for image in range(images)]
+        return [np.array(rows, np.float64)[None, None]]
+
+    def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
+        """Have as many rows as are found."""
+        return RaggedSpec(axis=2)
+
+    def examples(self) -> list[Example]:
+        """Shared locations, and locations for each class."""
+        body = (
+            "detection_output_param { num_classes: 3 %s code_type: CENTER_SIZE keep_top_k: 5 "
+            "confidence_threshold: 0.1 nms_param { nms_threshold: 0.4 top_k: 10 } }"
+        )
+        return [
+            Example(body % "", ((2, 24), (2, 18), (1, 2, 24))),
+            Example(body % "share_location: false", ((2, 72), (2, 18), (1, 2, 24))),
+        ]
+
+    def _keep(self, layer: Layer, boxes: Array, scores: Array) -> list[int]:
+        """Non-maximum suppression of one class; best first."""
+        param = layer.proto.detection_output_param
+        candidates = np.argsort(-scores, kind="stable")
+        if param.HasField("confidence_threshold"):
+            candidates = candidates[scores[candidates] > param.confidence_threshold]
+        if param.nms_param.top_k > -1 and param.nms_param.HasField("top_k"):
+            candidates = candidates[: param.nms_param.top_k]
+        threshold, kept = param.nms_param.nms_threshold, list[int]()
+        for at in candidates.tolist():
+            if all(_overlap(boxes[at], boxes[other]) <= threshold for other in kept):
+                kept.append(at)
+                if param.nms_param.eta < 1 and threshold > 0.5:
+                    threshold *= param.nms_param.eta
+        return kept
+
+
+def _decode(layer: Layer, locations: Array, priors: Array, variances: Array) -> Array:
+    """Corners of boxes (boxes, 4) from what was predicted relative to the priors."""
+    code = layer.proto.detection_output_param.code_type
+    moved = locations * variances
+    if code == CORNER:
+        return priors + moved
+    size = priors[:, 2:] - priors[:, :2]
+    if code != CENTER_SIZE:  # CORNER_SIZE
+        return priors + moved * np.tile(size, 2)
+    middle = (priors[:, :2] + priors[:, 2:]) / 2 + moved[:, :2] * size
+    half = np.exp(moved[:, 2:]) * size / 2
+    return np.concatenate([middle - half, middle + half], 1)
+
+
+def _overlap(a: Array, b: Array) -> float:
+    """Intersection over union of two boxes; 0 where they do not meet."""
+    width, height = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    if width <= 0 or height <= 0:
+        return 0.0
+    common = width * height
+    return float(common / (_area(a) + _area(b) - common))
+
+
+def _area(box: Array) -> float:
+    width, height = box[2:] - box[:2]
+    return float(width * height) if width >= 0 and height >= 0 else 0.0

@@ -1,0 +1,42 @@
+"""Permute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from caffe_scnn.layers.base import Array, Example, LayerType, Shape, refuse
+from caffe_scnn.model.net import Layer
+
+
+class Permute(LayerType):
+    """Axes in another order (fork weiliu89/caffe, branch ssd)."""
+
+    type: ClassVar[str] = "Permute"
+    stock: ClassVar[bool] = False
+
+    def infer(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+        """Sizes in the new order."""
+        return [tuple(bottoms[0][axis] for axis in self._order(layer, len(bottoms[0])))]
+
+    def reference(self, layer: Layer, bottoms: Sequence[Array]) -> list[Array]:
+        """Transpose."""
+        return [np.ascontiguousarray(bottoms[0].transpose(self._order(layer, bottoms[0].ndim)))]
+
+    def examples(self) -> list[Example]:
+        """To channels last; the axes that are not named follow."""
+        return [
+            Example(
+                "permute_param { order: 0 order: 2 order: 3 order: 1 }",
+                ((2, 3, 4, 5),),
+            ),
+            Example("permute_param { order: 1 }", ((2, 3, 4),)),
+        ]
+
+    def _order(self, layer: Layer, ndim: int) -> list[int]:
+        order = list(layer.proto.permute_param.order)
+        if len(set(order)) < len(order) or any(axis >= ndim for axis in order):
+            raise refuse(layer, f"order {order} does not fit a blob of {ndim} axes")
+        return order + [axis for axis in range(ndim) if axis not in order]
