@@ -23,6 +23,7 @@ ORDER = [
     "pycaffe",
     "batch",
     "report",
+    "weights",
     "evaluate",
     "convert",
     "save",

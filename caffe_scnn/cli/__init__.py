@@ -17,6 +17,10 @@ COMMANDS = {
     "evaluate": "Measure how good a model is on labelled data.",
     "compare": "Compare a model blob by blob with another one or with stored results.",
     "bench": "Measure how fast a model runs, layer by layer.",
+    "extract": "Write the weights of a model as arrays.",
+    "inject": "Make a caffemodel of arrays.",
+    "diff": "Show what differs between the weights of two models.",
+    "merge": "Give a prototxt the weights of another net's caffemodel where they fit.",
     "python": "Run a pycaffe script without Caffe.",
     "doctor": "Show what this machine and this installation offer.",
 }
