@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from caffe_scnn.errors import UnsupportedLayer
@@ -11,7 +12,9 @@ from caffe_scnn.layers.binding import IGNORED, Binding, attach, bind
 from caffe_scnn.model.caffemodel import StoredNet, read_caffemodel
 from caffe_scnn.model.net import Net, refuse_unknown
 from caffe_scnn.model.upgrade import upgrade
-from caffe_scnn.passes import PASSES
+from caffe_scnn.passes import PASSES, Pass
+from caffe_scnn.passes.remove_dead import remove_dead
+from caffe_scnn.passes.resize_input import resize_input
 from caffe_scnn.passes.select_phase import select_phase
 
 
@@ -41,6 +44,8 @@ def convert(
     level: int = 0,
     stages: Sequence[str] = (),
     passes: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    input_size: tuple[int, int] | None = None,
     allow_missing: bool = False,
 ) -> Conversion:
     """Bring a model to the current format.
@@ -55,6 +60,10 @@ def convert(
         See :func:`caffe_scnn.passes.select_phase.select_phase`.
     passes : sequence of str
         Names from ``PASSES``, applied in this order.
+    outputs : sequence of str
+        Blobs to keep: layers that do not lead to them go, after the passes.
+    input_size : (height, width), optional
+        New size of the images that the net takes, after everything else.
     allow_missing : bool
         Warn about weights that are missing or do not fit instead of refusing.
 
@@ -69,10 +78,11 @@ def convert(
     net = upgrade(net)
     changed = net.text() != before
     notes.append("prototxt: upgraded to the current format" if changed else "prototxt: is current")
-    if phase or level or stages or passes:
+    steps = _steps(passes, outputs, input_size)
+    if phase or level or stages or steps:
         net = _selected(net, phase or "TEST", level, stages, notes)
     stored = read_caffemodel(caffemodel) if caffemodel is not None else None
-    if passes:
+    if steps:
         for layer in net:
             refuse_unknown(layer)
         notes += _ignored(bind(net, stored, allow_missing=allow_missing))
@@ -81,11 +91,23 @@ def convert(
         notes += _ignored(attach(net, stored))
     if stored is not None and stored.generation != "V2":
         notes.append(f"caffemodel: upgraded from {stored.generation}")
-    for name in passes:
-        result = PASSES[name](net)
+    for name, step in steps:
+        result = step(net)
         net = result.net
         notes += [f"{name}: {note}" for note in result.notes or ("nothing to do",)]
     return Conversion(net, stored is not None, tuple(notes))
+
+
+def _steps(
+    passes: Sequence[str], outputs: Sequence[str], input_size: tuple[int, int] | None
+) -> list[tuple[str, Pass]]:
+    steps = [(name, PASSES[name]) for name in passes]
+    if outputs:
+        steps.append(("remove_dead", partial(remove_dead, outputs=outputs)))
+    if input_size:
+        height, width = input_size
+        steps.append(("resize_input", partial(resize_input, height=height, width=width)))
+    return steps
 
 
 def _selected(net: Net, phase: str, level: int, stages: Sequence[str], notes: list[str]) -> Net:
