@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from caffe_scnn.batch import ModelFiles
+from caffe_scnn.calibrate import Calibration
+from caffe_scnn.cli.calibrating import Judgement, Pictures, calibrating_options
 from caffe_scnn.cli.front_door import examples
 from caffe_scnn.cli.grouped import grouped
 from caffe_scnn.cli.method_options import method_options, parameter_names
 from caffe_scnn.cli.models import FILE, Models, takes_models
 from caffe_scnn.cli.opening import Opening, opening_options, threads_option
+from caffe_scnn.cli.preprocessing import Preprocessing, preprocessing_options
 from caffe_scnn.cli.progress import progress
 from caffe_scnn.cli.writing import Destination, destination_options
 from caffe_scnn.decompose import METHODS, Compression, Goal, Recipe, compress, method_type
@@ -37,6 +40,7 @@ COLUMNS = (
     Column("density", show=percent),
     Column("weight_error", "weight error", significant),
 )
+RESPONSES = Column("response_error", "response error", significant)
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Wishes:
     method: str | None
     density: float | None
     error: float | None
+    macs: float | None
     across_layers: bool | None
     layers: tuple[str, ...]
     seed: int | None
@@ -62,6 +67,10 @@ class Wishes:
             changes["across_layers"] = self.across_layers
         if self.seed is not None:
             changes["seed"] = self.seed
+        if self.macs is not None:
+            changes["macs"] = self.macs
+        elif self.density is not None or self.error is not None:
+            changes["macs"] = None
         return replace(base, **changes)
 
     def _goal(self, base: Goal) -> Goal:
@@ -72,13 +81,15 @@ class Wishes:
         method = kind(**self.parameters)
         if isinstance(base.method, kind):
             method = replace(base.method, **self.parameters)  # type: ignore[type-var]
+        if self.macs is not None and self.density is None and self.error is None:
+            return Goal(method)
         if self.density is None and self.error is None:
             return replace(base, method=method)
         return Goal(method, self.density, self.error)
 
 
 def _wishes(**values: Any) -> Wishes:
-    own = ("recipe", "method", "density", "error", "across_layers", "layers", "seed")
+    own = ("recipe", "method", "density", "error", "macs", "across_layers", "layers", "seed")
     parameters = {k: v for k, v in values.items() if k not in own and v is not None}
     return Wishes(**{name: values[name] for name in own}, parameters=parameters)
 
@@ -89,6 +100,8 @@ def _wishes(**values: Any) -> Wishes:
         "caffe-scnn compress deploy.prototxt weights.caffemodel -o sparse --density 0.2",
         "caffe-scnn compress deploy.prototxt weights.caffemodel -o sparse --method magnitude \\",
         "    --density 0.1 --global --layers 'conv*'",
+        "caffe-scnn compress deploy.prototxt weights.caffemodel -o sparse --method obs \\",
+        "    --macs 0.5 --images pictures/ --mean 104,117,123 --crop 227",
     ),
 )
 @takes_models(weights=True)
@@ -115,7 +128,15 @@ def _wishes(**values: Any) -> Wishes:
     click.option(
         "--error",
         type=float,
-        help="Instead: largest relative weight error of each compressed layer.",
+        help="Instead: largest relative error of each compressed layer, of its weights or (obs) "
+        "of its responses.",
+    ),
+    click.option(
+        "--macs",
+        type=float,
+        metavar="FRACTION",
+        help="Instead: multiply-accumulates on non-zero weights of the whole net, as a fraction "
+        "of what they are; the layers' densities are found.",
     ),
     click.option(
         "--global/--per-layer",
@@ -133,6 +154,8 @@ def _wishes(**values: Any) -> Wishes:
     click.option("--seed", type=click.IntRange(min=0), help="Seed of every random choice [0]."),
     *method_options(),
 )
+@calibrating_options
+@preprocessing_options
 @click.option(
     "--repeat",
     type=click.IntRange(min=0),
@@ -146,6 +169,8 @@ def command(
     models: Models,
     destination: Destination,
     wishes: Wishes,
+    pictures: Pictures | None,
+    preprocessing: Preprocessing,
     repeat: int,
     threads: int | None,
     opening: Opening,
@@ -157,21 +182,40 @@ def command(
     measured time of a forward pass of both models. The resolved recipe repeats the result.
     """
     recipe = wishes.resolve()
-    if recipe.goal_of_all.density is None and recipe.goal_of_all.error is None:
-        click.echo("warning: no --density and no --error: nothing is made sparse", err=True)
+    _warn(recipe, pictures)
 
     def action(model: ModelFiles) -> Report:
         place = models.place(destination.out, model)
         with destination.folder(place, model) as folder:
             net = opening.load(model)
-            compression = _compress(net, recipe, model.name)
+            transformer = preprocessing.transformer(model, net) if pictures else None
+            calibration = None
+            if pictures and transformer:
+                calibration = pictures.calibration(transformer, recipe.seed, threads)
+            compression = _compress(net, recipe, model.name, calibration)
             save(compression.net, folder)
             compression.recipe.write(folder / RECIPE)
             files = Files(place, _size(model.caffemodel), _size(folder / CAFFEMODEL))
             time = _race(net, compression.net, threads, repeat) if repeat else None
-        return compression_report(net, compression, time, files)
+            judgement = None
+            if pictures and transformer:
+                judgement = pictures.judge(net, compression.net, transformer, threads)
+        return compression_report(net, compression, time, files, judgement)
 
     models.deliver(action)
+
+
+def _warn(recipe: Recipe, pictures: Pictures | None) -> None:
+    goal = recipe.goal_of_all
+    if goal.density is None and goal.error is None and recipe.macs is None:
+        click.echo("warning: no --density and no --error: nothing is made sparse", err=True)
+    methods = {goal.method, *(other.method for other in recipe.overrides.values())}
+    if pictures is None and any(method.calibrated for method in methods):
+        click.echo(
+            "warning: no --images: the method cannot see responses and goes by weights alone, "
+            "which costs much more accuracy",
+            err=True,
+        )
 
 
 @dataclass(frozen=True)
@@ -187,9 +231,14 @@ def _size(path: Path | None) -> int:
     return path.stat().st_size if path else 0
 
 
-def _compress(net: Net, recipe: Recipe, name: str) -> Compression:
+def _compress(net: Net, recipe: Recipe, name: str, calibration: Calibration | None) -> Compression:
     with progress(None, name) as advance:
-        return compress(net, recipe, on_layer=lambda at, total, layer: advance(1, total))
+        return compress(
+            net,
+            recipe,
+            calibration=calibration,
+            on_layer=lambda at, total, layer: advance(1, total),
+        )
 
 
 def _race(before: Net, after: Net, threads: int | None, repeat: int) -> dict[str, float]:
@@ -209,7 +258,11 @@ def _race(before: Net, after: Net, threads: int | None, repeat: int) -> dict[str
 
 
 def compression_report(
-    net: Net, compression: Compression, time: dict[str, float] | None, files: Files
+    net: Net,
+    compression: Compression,
+    time: dict[str, float] | None,
+    files: Files,
+    judgement: Judgement | None = None,
 ) -> Report:
     """Make the report: before and after for every layer, the whole net, the files, the time."""
     before, after = summarize(net).total, summarize(compression.net).total
@@ -228,6 +281,7 @@ def compression_report(
             "written": report.written,
             "density": report.density,
             "weight_error": report.weight_error,
+            "response_error": report.response_error,
         }
         for report in compression.reports
     ]
@@ -243,15 +297,20 @@ def compression_report(
             f"{time['before_ms']:.3f} ms before, {time['after_ms']:.3f} ms after, "
             f"{time['ratio']:.2f}x as fast"
         )
+    if judgement:
+        said.append(judgement.text())
     said.append(f"wrote {files.folder}")
     data = {
         "layers": [report.as_dict() for report in compression.reports],
         "total": total,
         "time": time,
+        "held_back": asdict(judgement) if judgement else None,
         "caffemodel_bytes": {"before": files.size_before, "after": files.size_after},
         "output": files.folder,
     }
-    return Report(data, (Table(COLUMNS, rows, total), "\n".join(said)))
+    looked = any(report.response_error is not None for report in compression.reports)
+    columns = (*COLUMNS, RESPONSES) if looked else COLUMNS
+    return Report(data, (Table(columns, rows, total), "\n".join(said)))
 
 
 def _row(

@@ -4,6 +4,7 @@ from caffe_scnn.decompose.base import Counts, Decomposition, Edit, LayerReport
 from caffe_scnn.decompose.compress import Compression, compress
 from caffe_scnn.decompose.magnitude import Magnitude
 from caffe_scnn.decompose.methods import METHODS, method_type
+from caffe_scnn.decompose.obs import Obs
 from caffe_scnn.decompose.recipe import Goal, Recipe
 from caffe_scnn.decompose.scnn import Scnn
 
@@ -16,6 +17,7 @@ __all__ = [
     "Goal",
     "LayerReport",
     "Magnitude",
+    "Obs",
     "Recipe",
     "Scnn",
     "compress",

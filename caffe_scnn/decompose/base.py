@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,20 @@ from caffe_scnn.decompose.sparsify import Array, Mask, Offer
 from caffe_scnn.errors import CaffeScnnError, PassError
 from caffe_scnn.model.net import Blob, Layer, Net
 
+if TYPE_CHECKING:
+    from caffe_scnn.decompose.evidence import Evidence
+
 
 class Decomposition(Protocol):
     """A method with its parameters."""
 
     name: ClassVar[str]
     types: ClassVar[tuple[str, ...]]  # layer types it can take apart
+    calibrated: ClassVar[bool]  # does it look at responses on images?
 
-    def prepare(self, layers: Sequence[Layer], seed: int) -> Candidate:
+    def prepare(
+        self, layers: Sequence[Layer], seed: int, evidence: Evidence | None = None
+    ) -> Candidate:
         """Take a layer apart.
 
         Parameters
@@ -35,6 +41,8 @@ class Decomposition(Protocol):
             The layer, and those that share its weights.
         seed : int
             Of every random choice.
+        evidence : Evidence, optional
+            What images and the net say about the layer; None: nothing, weights are all.
         """
         ...
 
@@ -52,8 +60,12 @@ class Candidate(Protocol):
         """Non-zeros that are written whatever is kept."""
         ...
 
+    def choose(self, budget: int) -> Mask:
+        """Choose what to keep of this layer with ``budget`` non-zeros beside the fixed ones."""
+        ...
+
     def error(self, keep: Mask) -> float:
-        """Relative weight error ``‖W − Ŵ‖ / ‖W‖`` of a choice."""
+        """Relative error of a choice: of the weights, or of the responses if calibrated."""
         ...
 
     def edits(self, keep: Mask | None) -> list[Edit]:
@@ -73,6 +85,8 @@ class Edit:
         Its replacement, in order of execution; may be one layer of the same name.
     weight_error : float
         ``‖W − Ŵ‖ / ‖W‖`` of the weights as written, in float32.
+    response_error : float, optional
+        ``‖Y − Ŷ‖ / ‖Y‖`` of the responses, where the method looked at them.
 
     Raises
     ------
@@ -83,6 +97,7 @@ class Edit:
     layer: Layer
     chain: tuple[Layer, ...]
     weight_error: float
+    response_error: float | None = None
 
     def __post_init__(self) -> None:
         reads = self.layer.bottoms
@@ -141,6 +156,9 @@ class LayerReport:
         Sizes of the original and of what was written.
     weight_error : float
         ``‖W − Ŵ‖ / ‖W‖``.
+    response_error : float, optional
+        ``‖Y − Ŷ‖ / ‖Y‖`` on the images, where the method looked at them: Y the responses of the
+        original net, Ŷ those of the net compressed up to this layer.
     """
 
     layer: str
@@ -149,6 +167,7 @@ class LayerReport:
     before: Counts
     after: Counts
     weight_error: float
+    response_error: float | None = None
 
     @property
     def density(self) -> float:

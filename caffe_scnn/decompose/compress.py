@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from caffe_scnn.calibrate import Calibration
+from caffe_scnn.decompose.allocate import OnLayer, allocate, budget_of, curves
 from caffe_scnn.decompose.base import Candidate, Counts, Edit, LayerReport
+from caffe_scnn.decompose.evidence import Evidence, surroundings
 from caffe_scnn.decompose.recipe import Goal, Recipe
 from caffe_scnn.decompose.select import Target, select
 from caffe_scnn.decompose.sparsify import Mask, for_budget, for_error
@@ -17,8 +20,6 @@ from caffe_scnn.layers import layer_type
 from caffe_scnn.layers.shapes import Shapes, infer_shapes
 from caffe_scnn.model.net import Layer, Net
 from caffe_scnn.passes.base import check_shapes
-
-OnLayer = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,13 @@ class Compression:
     recipe: Recipe
 
 
-def compress(net: Net, recipe: Recipe, *, on_layer: OnLayer | None = None) -> Compression:
+def compress(
+    net: Net,
+    recipe: Recipe,
+    *,
+    calibration: Calibration | None = None,
+    on_layer: OnLayer | None = None,
+) -> Compression:
     """Return a smaller net.
 
     Parameters
@@ -49,6 +56,9 @@ def compress(net: Net, recipe: Recipe, *, on_layer: OnLayer | None = None) -> Co
         A net with its blobs, of one phase.
     recipe : Recipe
         What to do.
+    calibration : Calibration, optional
+        Images for methods that look at responses; without them they assume uncorrelated inputs
+        of unit variance, so that response errors are weight errors.
     on_layer : callable, optional
         Told ``(index, total, name)`` before each layer.
 
@@ -57,41 +67,101 @@ def compress(net: Net, recipe: Recipe, *, on_layer: OnLayer | None = None) -> Co
     ModelError
         A layer cannot be compressed as asked; :func:`~caffe_scnn.decompose.select.select` lists
         why. Also an error that the method's parameters put out of reach, a density that the
-        method's own fixed weights exceed, and names that are taken.
+        method's own fixed weights exceed, a budget out of reach, and names that are taken.
     """
     smaller = net.copy()
     targets = select(smaller, recipe)
     # One BLAS thread: the matrices are small, and sums must not depend on the machine's load.
     with threadpool_limits(limits=1, user_api="blas"):
-        edits = _edits(targets, recipe, on_layer)
-    _refuse_taken_names(net, edits)
-    before = infer_shapes(smaller)
-    for edit in edits:
-        edit.apply(smaller)
+        known = surroundings(smaller, [target.layers[0] for target in targets])
+        work = Work(net, smaller, recipe, known, calibration, on_layer)
+        if recipe.macs is not None:
+            work.recipe = _resolved(work, targets)
+            targets = select(smaller, work.recipe)
+        before = infer_shapes(smaller)
+        edits = _edits(work, targets)
     check_shapes(net, smaller, "compress")
     after = infer_shapes(smaller)
-    reports = [_report(edit, before, after, recipe) for edit in edits]
+    reports = [_report(edit, before, after, work.recipe) for edit in edits]
     names = tuple(edit.layer.name for edit in edits)
-    resolved = replace(recipe, layers=names, done=tuple(reports))
+    resolved = replace(work.recipe, layers=names, done=tuple(reports))
     return Compression(smaller, reports, resolved)
 
 
-def _edits(targets: Sequence[Target], recipe: Recipe, on_layer: OnLayer | None) -> list[Edit]:
+@dataclass(eq=False)
+class Work:
+    """What is being done: ``smaller`` is ``original`` with the edits made so far."""
+
+    original: Net
+    smaller: Net
+    recipe: Recipe
+    known: dict[str, Evidence]
+    calibration: Calibration | None
+    on_layer: OnLayer | None
+
+    def prepare(self, target: Target) -> Candidate:
+        """Take a layer apart, given the net as it is by now."""
+        method, layers = target.goal.method, target.layers
+        evidence = None
+        if method.calibrated and self.calibration is not None:
+            statistics = self.calibration.of_pair(self.original, self.smaller, layers)
+            evidence = self.known[target.name].given(statistics)
+        return method.prepare(layers, self.recipe.seed, evidence)
+
+    def apply(self, edits: Sequence[Edit]) -> None:
+        """Put the edits into the net."""
+        _refuse_taken_names(self.smaller, edits)
+        for edit in edits:
+            edit.apply(self.smaller)
+
+    def tell(self, index: int, total: int, name: str) -> None:
+        """Report progress."""
+        if self.on_layer is not None:
+            self.on_layer(index, total, name)
+
+
+def _resolved(work: Work, targets: Sequence[Target]) -> Recipe:
+    """Share a budget of the whole net out: the recipe with a density for every layer."""
+    recipe = work.recipe
+    assert recipe.macs is not None
+    statistics = {}
+    if work.calibration is not None:
+        statistics = work.calibration.of_layers(work.smaller, [t.layers[0] for t in targets])
+    candidates = [
+        target.goal.method.prepare(
+            target.layers,
+            recipe.seed,
+            work.known[target.name].given(statistics[target.name]) if statistics else None,
+        )
+        for target in targets
+    ]
+    found = curves(work.smaller, targets, candidates, work.calibration, work.on_layer)
+    densities = allocate(found, budget_of(work.smaller, targets, recipe.macs))
+    overrides = {
+        layer.name: Goal(target.goal.method, density)
+        for target, density in zip(targets, densities, strict=True)
+        for layer in target.layers
+    }
+    return replace(recipe, macs=None, layers=tuple(overrides), overrides=overrides)
+
+
+def _edits(work: Work, targets: Sequence[Target]) -> list[Edit]:
     edits: dict[int, list[Edit]] = {}
     together: dict[int, Candidate] = {}
     for i, target in enumerate(targets):
-        if on_layer is not None:
-            on_layer(i, len(targets), target.name)
-        candidate = target.goal.method.prepare(target.layers, recipe.seed)
-        if recipe.across_layers and _shares_budget(target.goal, recipe):
+        work.tell(i, len(targets), target.name)
+        candidate = work.prepare(target)
+        if work.recipe.across_layers and _shares_budget(target.goal, work.recipe):
             together[i] = candidate
         else:
             edits[i] = candidate.edits(_choose(target, candidate))
+            work.apply(edits[i])
     if together:
         members = [targets[i] for i in together]
-        keeps = _choose_together(members, list(together.values()), recipe)
+        keeps = _choose_together(members, list(together.values()), work.recipe)
         for (i, candidate), keep in zip(together.items(), keeps, strict=True):
             edits[i] = candidate.edits(keep)
+            work.apply(edits[i])
     return [edit for i in range(len(targets)) for edit in edits[i]]
 
 
@@ -107,7 +177,7 @@ def _choose(target: Target, candidate: Candidate) -> Mask | None:
     if goal.density is None or goal.dense:
         return None
     budget = _budget([target], [candidate], goal.density)
-    return for_budget([candidate.offer], budget)[0]
+    return candidate.choose(budget)
 
 
 def _within_error(target: Target, candidate: Candidate, limit: float) -> Mask:
@@ -165,6 +235,7 @@ def _report(edit: Edit, before: Shapes, after: Shapes, recipe: Recipe) -> LayerR
         before=_counts([edit.layer], before),
         after=_counts(edit.chain, after),
         weight_error=edit.weight_error,
+        response_error=edit.response_error,
     )
 
 

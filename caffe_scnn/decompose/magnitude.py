@@ -9,7 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from caffe_scnn.decompose.base import Edit, channel_scales, relative_error
-from caffe_scnn.decompose.sparsify import Array, Mask, Offer
+from caffe_scnn.decompose.evidence import Evidence
+from caffe_scnn.decompose.sparsify import Array, Mask, Offer, for_budget
+from caffe_scnn.decompose.write import rewritten
 from caffe_scnn.model.net import Blob, Layer
 
 
@@ -30,13 +32,16 @@ class Magnitude:
         "DepthwiseConvolution",
         "InnerProduct",
     )
+    calibrated: ClassVar[bool] = False
 
     scaled: bool = field(
         default=True,
         metadata={"help": "measure weights relative to the norm of their output channel"},
     )
 
-    def prepare(self, layers: Sequence[Layer], seed: int) -> PrunedWeights:
+    def prepare(
+        self, layers: Sequence[Layer], seed: int, evidence: Evidence | None = None
+    ) -> PrunedWeights:
         """Offer every weight by its square; nothing is random here."""
         return PrunedWeights(layers, self.scaled)
 
@@ -67,6 +72,10 @@ class PrunedWeights:
         rows = self._rows.reshape(len(self._rows), -1).astype(np.float64)
         return np.square(rows / self._scales[:, None])
 
+    def choose(self, budget: int) -> Mask:
+        """Keep the ``budget`` weights of the largest gains."""
+        return for_budget([self.offer], budget)[0]
+
     def error(self, keep: Mask) -> float:
         """Relative weight error of a choice."""
         return relative_error(self._weights, self._pruned(keep))
@@ -75,14 +84,9 @@ class PrunedWeights:
         """Return one layer of the same name per sharer, all with the same array."""
         pruned = self._weights.copy() if keep is None else self._pruned(keep)
         error = relative_error(self._weights, pruned)
-        return [Edit(layer, (_with_weights(layer, pruned),), error) for layer in self._layers]
+        new = rewritten(self._layers, pruned)
+        return [Edit(old, (layer,), error) for old, layer in zip(self._layers, new, strict=True)]
 
     def _pruned(self, keep: Mask) -> Blob:
         rows = np.where(keep.reshape(self._rows.shape), self._rows, np.float32(0))
         return np.ascontiguousarray(rows.T if self._rows is not self._weights else rows)
-
-
-def _with_weights(layer: Layer, weights: Blob) -> Layer:
-    new = layer.copy()
-    new.blobs[0] = weights
-    return new

@@ -6,10 +6,11 @@ from difflib import get_close_matches
 
 from caffe_scnn.decompose.base import Decomposition
 from caffe_scnn.decompose.magnitude import Magnitude
+from caffe_scnn.decompose.obs import Obs
 from caffe_scnn.decompose.scnn import Scnn
 from caffe_scnn.errors import CaffeScnnError
 
-METHODS: tuple[type[Decomposition], ...] = (Scnn, Magnitude)
+METHODS: tuple[type[Decomposition], ...] = (Scnn, Magnitude, Obs)
 
 
 def method_type(name: str) -> type[Decomposition]:

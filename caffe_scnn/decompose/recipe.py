@@ -5,6 +5,7 @@
     method = "scnn"            # then its parameters, e.g. bases = "pca"
     density = 0.2              # or error = 0.1
     global = false             # one density for all layers together
+# macs = 0.5               # or instead of a density: multiply-accumulates of the whole net
     layers = ["conv*", "fire?/expand3x3"]
     seed = 0
 
@@ -79,6 +80,9 @@ class Recipe:
     across_layers : bool
         The density holds for the layers together: non-zeros go where they keep the largest
         fraction of a layer's squared weights; ``global`` in the file.
+    macs : float, optional
+        Instead of a density: multiply-accumulates on non-zero weights of the whole net, as a
+        fraction of what they were; every layer gets a density of its own.
     layers : tuple of str, optional
         Names or globs; None: all convolutions but the first and the depthwise ones.
     seed : int
@@ -91,6 +95,7 @@ class Recipe:
 
     goal_of_all: Goal = field(default_factory=Goal)
     across_layers: bool = False
+    macs: float | None = None
     layers: tuple[str, ...] | None = None
     seed: int = 0
     overrides: Mapping[str, Goal] = field(default_factory=dict)
@@ -100,6 +105,16 @@ class Recipe:
         require(
             not self.across_layers or self.goal_of_all.density is not None,
             "a global budget needs a density",
+        )
+        goal = self.goal_of_all
+        require(
+            self.macs is None or (goal.density is None and goal.error is None),
+            "give macs for the whole net, or a density or error of layers, not both",
+        )
+        require(self.macs is None or 0 < self.macs <= 1, f"macs must be in (0, 1], not {self.macs}")
+        require(
+            self.macs is None or not self.overrides,
+            "macs finds the size of every layer: layers have no tables of their own then",
         )
         require(self.layers is None or len(self.layers) > 0, "the list of layers is empty")
         require(0 <= self.seed < 2**32, f"seed must be in [0, 2^32), not {self.seed}")
@@ -139,6 +154,7 @@ class Recipe:
         return cls(
             goal_of_all=goal,
             across_layers=_checked("global", settings.get("global", False), bool),
+            macs=_checked("macs", settings.get("macs"), float | None),
             layers=None if layers is None else tuple(layers),
             seed=_checked("seed", settings.get("seed", 0), int),
             overrides={name: _override(name, table, goal) for name, table in tables.items()},
@@ -146,7 +162,11 @@ class Recipe:
 
     def text(self) -> str:
         """Return TOML that :meth:`parse` reads back as an equal recipe."""
-        head = _goal_table(self.goal_of_all) | {"global": self.across_layers, "seed": self.seed}
+        head = _goal_table(self.goal_of_all) | {
+            "global": self.across_layers,
+            "macs": self.macs,
+            "seed": self.seed,
+        }
         if self.layers is not None:
             head["layers"] = list(self.layers)
         sections = [_toml(head)]
@@ -163,7 +183,7 @@ class Recipe:
             file.write(self.text().encode())
 
 
-_SETTINGS = ("global", "layers", "seed")
+_SETTINGS = ("global", "macs", "layers", "seed")
 
 
 def _override(name: str, table: Any, default: Goal) -> Goal:
@@ -239,6 +259,7 @@ def _done(report: LayerReport) -> str:
             "nonzeros": report.after.nonzeros,
             "macs": report.after.macs,
             "weight_error": report.weight_error,
+            "response_error": report.response_error,
         }
     )
 

@@ -38,9 +38,10 @@ from caffe_scnn.decompose.bases import (
     solve_on_support,
 )
 from caffe_scnn.decompose.chain import convolution_chain
+from caffe_scnn.decompose.evidence import Evidence
 from caffe_scnn.decompose.kernel import by_channel, channel_pca, compact, compose, unmix
 from caffe_scnn.decompose.magnitude import PrunedWeights
-from caffe_scnn.decompose.sparsify import Array, Mask, Offer
+from caffe_scnn.decompose.sparsify import Array, Mask, Offer, for_budget
 from caffe_scnn.model.net import Blob, Layer
 
 
@@ -70,6 +71,7 @@ class Scnn:
 
     name: ClassVar[str] = "scnn"
     types: ClassVar[tuple[str, ...]] = ("Convolution",)
+    calibrated: ClassVar[bool] = False
 
     bases: Literal["pca", "dictionary"] = field(
         default="pca", metadata={"help": "how the bases of a channel are found"}
@@ -108,7 +110,9 @@ class Scnn:
         require(self.alpha > 0, f"alpha must be positive, not {self.alpha}")
         require(self.iterations >= 1, f"iterations must be at least 1, not {self.iterations}")
 
-    def prepare(self, layers: Sequence[Layer], seed: int) -> Candidate:
+    def prepare(
+        self, layers: Sequence[Layer], seed: int, evidence: Evidence | None = None
+    ) -> Candidate:
         """Find P and the bases; a 1×1 convolution offers its weights themselves."""
         if np.prod(layers[0].blobs[0].shape[2:]) == 1:
             return PrunedWeights(layers, self.scaled)
@@ -199,6 +203,10 @@ class Factors:
             for channel in zip(self._filters, self._bases, support, strict=True)
         ]
         return np.array(solved)
+
+    def choose(self, budget: int) -> Mask:
+        """Keep the bases and coefficients that pay most within ``budget`` non-zeros."""
+        return for_budget([self.offer], budget)[0]
 
     def error(self, keep: Mask) -> float:
         """Relative weight error of a choice, before rounding to float32."""

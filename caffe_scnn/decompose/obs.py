@@ -1,0 +1,181 @@
+"""Sparse layers that answer as the originals did: pruning by least squares on responses.
+
+For every layer the weights to drop are those whose absence the others can make good best, and the
+others are changed to do so: the question of the optimal brain surgeon (Hassibi and Stork 1993),
+asked layer by layer (Frantar and Alistarh, "Optimal Brain Compression", NeurIPS 2022). Responses
+of the original net are the target, inputs come from the net compressed so far, and the bias takes
+up what remains of the mean. The layer keeps its form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from caffe_scnn.calibrate.patches import as_blob, grouped_rows, weight_rows
+from caffe_scnn.decompose.base import Edit, relative_error, require
+from caffe_scnn.decompose.evidence import Evidence
+from caffe_scnn.decompose.pattern import Pattern
+from caffe_scnn.decompose.sparsify import Array, Mask, Offer
+from caffe_scnn.decompose.support import Regression, find_support
+from caffe_scnn.decompose.write import rewritten
+from caffe_scnn.model.net import Layer
+
+# The largest factor that makes up for lost variance; an output that lost more is left small.
+GAIN = 2.0
+
+
+@dataclass(frozen=True)
+class Obs:
+    """Prune by least squares on a layer's responses.
+
+    Attributes
+    ----------
+    pattern : str
+        ``"1x1"``: single weights; ``"2x1"``, ``"4x1"`` …: blocks over output channels;
+        ``"2:4"``: so many of neighbouring inputs.
+    damping : float
+        Added to the diagonal of the inputs' covariance, relative to its mean; the weights are
+        drawn towards the original ones by as much.
+    keep_variance : bool
+        Scale every output so that its variance stays.
+    correct_bias : bool
+        Change the bias (or add one) so that mean responses stay.
+    """
+
+    name: ClassVar[str] = "obs"
+    types: ClassVar[tuple[str, ...]] = ("Convolution", "DepthwiseConvolution", "InnerProduct")
+    calibrated: ClassVar[bool] = True
+
+    pattern: str = field(
+        default="1x1", metadata={"help": "weights kept together: 1x1, 4x1 …, or N:M"}
+    )
+    damping: float = field(
+        default=0.01, metadata={"help": "ridge towards the original weights, relative"}
+    )
+    keep_variance: bool = field(
+        default=True, metadata={"help": "scale outputs so that their variances stay"}
+    )
+    correct_bias: bool = field(default=True, metadata={"help": "keep mean responses by the bias"})
+
+    def __post_init__(self) -> None:
+        Pattern.parse(self.pattern)
+        require(self.damping > 0, f"damping must be positive, not {self.damping}")
+
+    def prepare(
+        self, layers: Sequence[Layer], seed: int, evidence: Evidence | None = None
+    ) -> SparseResponses:
+        """Set up the least-squares problem; nothing is random here."""
+        return SparseResponses(layers, self, evidence or Evidence.assumed(layers[0]))
+
+
+class SparseResponses:
+    """A layer whose weights become sparse.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        The layer and those that share its weights.
+    method : Obs
+    evidence : Evidence
+    """
+
+    fixed = 0
+
+    def __init__(self, layers: Sequence[Layer], method: Obs, evidence: Evidence) -> None:
+        self._layers = layers
+        self._method = method
+        self._pattern = Pattern.parse(method.pattern)
+        self._statistics = evidence.statistics
+        self._weights = weight_rows(layers[0])
+        self._importance = np.square(evidence.output_scales).reshape(len(self._weights), -1)
+        self._problems = [
+            self._problem(weights, *moments)
+            for weights, *moments in zip(
+                self._weights,
+                self._statistics.inputs,
+                self._statistics.cross,
+                self._importance,
+                strict=True,
+            )
+        ]
+
+    def _problem(
+        self, weights: Array, moment: Array, cross: Array, importance: Array
+    ) -> Regression:
+        ridge = self._method.damping * (float(np.diag(moment).mean()) or 1.0)
+        damped = moment + ridge * np.eye(len(moment))
+        return Regression(damped, weights @ cross + ridge * weights, importance)
+
+    @cached_property
+    def offer(self) -> Offer:
+        """Every weight with what dropping it alone would cost, the rest adapting."""
+        gains = [
+            problem.importance[:, None]
+            * np.square(problem.dense)
+            / np.diag(np.linalg.inv(problem.moment))
+            for problem in self._problems
+        ]
+        rows = np.concatenate(gains)
+        return Offer(rows, np.zeros(len(rows), np.int64))
+
+    def choose(self, budget: int) -> Mask:
+        """Find the support of ``budget`` weights, dealt out to groups by their number."""
+        masks = []
+        total = sum(weights.size for weights in self._weights)
+        left = budget
+        for problem in self._problems:
+            count = round(left * problem.target.size / total) if total else 0
+            masks.append(find_support(problem, count, self._pattern))
+            left, total = left - count, total - problem.target.size
+        return np.concatenate(masks)
+
+    def error(self, keep: Mask) -> float:
+        """Relative response error of a choice, before rounding to float32."""
+        return self._response_error(self._fit(keep))
+
+    def _response_error(self, weights: Array) -> float:
+        """Root of the weighted error over the weighted energy of all responses."""
+        error = self._statistics.response_error(self._weights, weights)
+        energy = self._statistics.response_energy(self._weights)
+        total = float((self._importance * energy).sum())
+        return float(np.sqrt((self._importance * error).sum() / (total or 1.0)))
+
+    def _fit(self, keep: Mask) -> Array:
+        supports = keep.reshape(self._weights.shape)
+        return np.array(
+            [p.solve(support) for p, support in zip(self._problems, supports, strict=True)]
+        )
+
+    def _gains(self, weights: Array) -> Array:
+        """Return factors that give responses their original variances: (group, n/group, 1).
+
+        Least squares makes responses smaller, by the part of them that it cannot explain; layer
+        upon layer the net would fade.
+        """
+        found = np.einsum("gij,gij->gi", weights @ self._statistics.inputs, weights)
+        wanted = self._statistics.response_energy(self._weights)
+        safe = np.where(found > 0, found, 1.0)
+        return np.clip(np.sqrt(np.where(found > 0, wanted / safe, 1.0)), 1.0, GAIN)[..., None]
+
+    def edits(self, keep: Mask | None) -> list[Edit]:
+        """Return one layer of the same name per sharer; None leaves the weights alone."""
+        layer = self._layers[0]
+        rows = None if keep is None else self._fit(keep)
+        if rows is not None and self._method.keep_variance:
+            rows = rows * self._gains(rows)
+        blob = layer.blobs[0] if rows is None else as_blob(layer, rows)
+        written = grouped_rows(layer, blob)
+        shift = None
+        if self._method.correct_bias and self._statistics.count:
+            shift = self._statistics.bias_shift(self._weights, written)
+        error, response = relative_error(layer.blobs[0], blob), self._response_error(written)
+        new = rewritten(self._layers, blob, shift)
+        return [
+            Edit(old, (layer,), error, response)
+            for old, layer in zip(self._layers, new, strict=True)
+        ]

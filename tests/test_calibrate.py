@@ -1,0 +1,130 @@
+"""Statistics: the rows that layers multiply, their moments, and what does not change them."""
+
+import numpy as np
+import pytest
+from sklearn.covariance import OAS
+from test_decompose_compress import BRANCHES, CHAIN, INPUT, layer, net_of
+
+from caffe_scnn.calibrate import Calibration, Images, LayerStatistics
+from caffe_scnn.calibrate.agreement import agreement, divergence
+from caffe_scnn.calibrate.patches import Patches, as_blob, weight_rows
+from caffe_scnn.engine import Executor
+from caffe_scnn.errors import ModelError
+
+IMAGES = np.random.default_rng(1).standard_normal((7, 6, 9, 8)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_rows_times_weights_are_the_responses(name):
+    net = net_of(INPUT, layer(name, "data", BRANCHES[name]))
+    conv = net.layer(name)
+    wanted = Executor(net).run({"data": IMAGES[:2]})[name]
+    patches = Patches.of(conv)
+    every = np.arange(patches.positions(IMAGES.shape))
+    assert len(every) == wanted[0, 0].size
+    rows = patches.rows(IMAGES[:2], [every, every[::2]])
+    found = rows @ weight_rows(conv).swapaxes(1, 2)
+    found = np.concatenate(found, axis=1) + (conv.blobs[1] if len(conv.blobs) > 1 else 0)
+    flat = wanted.reshape(*wanted.shape[:2], -1).swapaxes(1, 2)
+    expected = np.concatenate([flat[0], flat[1, ::2]])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("parameters", ["", "transpose: true", "axis: 2"])
+def test_rows_of_an_inner_product(parameters):
+    net = net_of(INPUT, layer("fc", "data", "num_output: 4", "InnerProduct"))
+    fc = net.layer("fc")
+    fc.proto.inner_product_param.axis = 2 if "axis" in parameters else 1
+    weights = np.random.default_rng(0).standard_normal((4, 72 if "axis" in parameters else 432))
+    if "transpose" in parameters:
+        fc.proto.inner_product_param.transpose = True
+        weights = weights.T
+    fc.blobs[0] = np.ascontiguousarray(weights, np.float32)
+    wanted = Executor(net).run({"data": IMAGES})["fc"].reshape(-1, 4)
+    patches = Patches.of(fc)
+    every = [np.arange(patches.positions(IMAGES.shape))] * len(IMAGES)
+    found = patches.rows(IMAGES, every)[0] @ weight_rows(fc)[0].T + fc.blobs[1]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    assert np.array_equal(as_blob(fc, weight_rows(fc)), fc.blobs[0])
+
+
+def statistics(name="conv2", batch=3, **settings):
+    net = net_of(*CHAIN)
+    return net, Calibration(Images(IMAGES, batch=batch), **settings).of_layers(
+        net, [net.layer(name)]
+    )[name]
+
+
+def test_moments_are_those_of_the_rows():
+    net, found = statistics()
+    blob = Executor(net).run({"data": IMAGES}, ["conv1"])["conv1"]
+    patches = Patches.of(net.layer("conv2"))
+    every = [np.arange(patches.positions(blob.shape))] * len(blob)
+    rows = patches.rows(blob, every).astype(np.float64)
+    assert found.count == rows.shape[1] == 7 * 5 * 4
+    np.testing.assert_allclose(found.mean, rows.mean(axis=1), rtol=1e-6)
+    for group, moment in zip(rows, found.inputs, strict=True):
+        # scikit-learn leaves a term out that matters only for very few inputs.
+        np.testing.assert_allclose(moment, OAS().fit(group).covariance_, atol=0.01 * moment.max())
+
+
+def test_the_batch_size_does_not_matter_but_the_seed_does():
+    _, one = statistics(batch=1, rows=40)
+    _, many = statistics(batch=7, rows=40)
+    _, other = statistics(batch=7, rows=40, seed=1)
+    assert one.count == many.count == 7 * 6  # rounded up to a whole number per image
+    np.testing.assert_allclose(one.inputs, many.inputs, rtol=1e-9)
+    assert not np.allclose(one.inputs, other.inputs)
+
+
+def test_a_pair_of_equal_nets_has_no_error_and_a_changed_one_the_measured_error():
+    net = net_of(*CHAIN)
+    changed = net.copy()
+    changed.layer("conv1").blobs[0] = net.layer("conv1").blobs[0] * np.float32(0.8)
+    conv = net.layer("conv2")
+    many = np.random.default_rng(2).standard_normal((150, 6, 9, 8)).astype(np.float32)
+    calibration = Calibration(Images(many, batch=50))
+    weights = weight_rows(conv)
+    same = calibration.of_pair(net, net, [conv])
+    assert same.relative_error(weights, weights) < 1e-7
+    pair = calibration.of_pair(net, changed, [conv], keep=True)
+    y, y_hat = (r @ weights.swapaxes(1, 2) for r in (pair.samples_original, pair.samples))
+    off, full = (part - part.mean(axis=1, keepdims=True) for part in (y - y_hat, y))
+    wanted = np.linalg.norm(off) / np.linalg.norm(full)
+    assert pair.relative_error(weights, weights) == pytest.approx(wanted, rel=0.05)
+    shift = pair.bias_shift(weights, weights)
+    np.testing.assert_allclose(shift, (y - y_hat).mean(axis=1).ravel(), atol=1e-4 * np.abs(y).max())
+
+
+def test_without_images_errors_are_those_of_weights():
+    conv = net_of(*CHAIN).layer("conv2")
+    weights = weight_rows(conv)
+    found = LayerStatistics.assumed(conv).relative_error(weights, 0.7 * weights)
+    assert found == pytest.approx(0.3)
+
+
+def test_many_images_are_reduced_by_the_seed():
+    images = Images(np.arange(50.0))
+    few = [image for _, batch in images.pick(5, seed=3).batches() for image in batch]
+    assert len(few) == 5 and few == sorted(few)
+    again = [image for _, batch in images.pick(5, seed=3).batches() for image in batch]
+    assert few == again
+    with pytest.raises(ModelError, match="no images"):
+        Images([])
+
+
+def test_nets_of_two_inputs_are_refused():
+    second = INPUT.replace('"data"', '"more"')
+    net = net_of(INPUT, second, *CHAIN[1:])
+    with pytest.raises(ModelError, match="one input; this one has 2"):
+        Calibration(Images(IMAGES)).of_layers(net, [net.layer("conv1")])
+
+
+def test_agreement_counts_first_classes_and_diverges_from_zero():
+    p = np.array([[0.7, 0.2, 0.1], [0.1, 0.5, 0.4]])
+    assert agreement(p, p, True).divergence == 0
+    q = np.array([[0.5, 0.4, 0.1], [0.1, 0.4, 0.5]])
+    found = agreement(p, q, True)
+    assert found.same_top1 == 50
+    assert found.divergence == pytest.approx(np.mean((p * np.log(p / q)).sum(axis=1)))
+    assert divergence(p, 2 * p, False) == pytest.approx(1)
