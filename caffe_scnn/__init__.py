@@ -11,7 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from caffe_scnn.decompose import Recipe, compress
+    from caffe_scnn.decompose.compress import compress
+    from caffe_scnn.decompose.recipe import Recipe
     from caffe_scnn.engine import Executor, PackedMatrix, pack, spmm
     from caffe_scnn.errors import CaffeScnnError
     from caffe_scnn.layers import register_layer

@@ -79,8 +79,8 @@ class Patches:
             return np.ascontiguousarray(bottom.reshape(images, per_image, size)[image, at])[None]
         windows = self._windows(bottom)
         where = np.unravel_index(at, windows.shape[2 : 2 + len(self.window.kernel)])
-        fields = windows[(image, slice(None), *where)]
-        split = fields.reshape(len(at), self.group, -1)
+        index: tuple[Any, ...] = (image, slice(None), *where)
+        split = windows[index].reshape(len(at), self.group, -1)
         return np.ascontiguousarray(split.swapaxes(0, 1), np.float32)
 
     def _windows(self, bottom: NDArray[Any]) -> NDArray[Any]:

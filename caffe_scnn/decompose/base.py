@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_scnn.decompose.sparsify import Array, Mask, Offer
+from caffe_scnn.decompose.sparsify import Mask, Offer
 from caffe_scnn.errors import CaffeScnnError, PassError
-from caffe_scnn.model.net import Blob, Layer, Net
+from caffe_scnn.model.net import Layer, Net
 
 if TYPE_CHECKING:
     from caffe_scnn.decompose.evidence import Evidence
@@ -177,29 +177,6 @@ class LayerReport:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         return {**asdict(self), "density": self.density}
-
-
-def channel_scales(weights: Blob, scaled: bool) -> Array:
-    """Return the norm of every output channel's weights, or ones.
-
-    Where BatchNorm was folded (or follows), the size of a channel's weights says nothing about
-    its importance; dividing by these norms makes channels comparable.
-
-    Parameters
-    ----------
-    weights : ndarray of shape (n, ...)
-        A layer's weights.
-    scaled : bool
-        False: ones.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        Nothing is zero: an empty channel gets 1.
-    """
-    rows = weights.reshape(len(weights), -1).astype(np.float64)
-    norms = np.linalg.norm(rows, axis=1) if scaled else np.ones(len(rows))
-    return np.asarray(np.where(norms > 0, norms, 1.0))
 
 
 def relative_error(exact: NDArray[Any], approximation: NDArray[Any]) -> float:

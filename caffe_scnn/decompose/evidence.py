@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from caffe_scnn.calibrate import LayerStatistics
-from caffe_scnn.decompose.base import channel_scales
+from caffe_scnn.decompose.scales import channel_scales
 from caffe_scnn.decompose.sparsify import Array
 from caffe_scnn.model.graph import Graph
 from caffe_scnn.model.net import Layer, Net

@@ -8,8 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from caffe_scnn.decompose.base import Edit, channel_scales, relative_error
+from caffe_scnn.decompose.base import Edit, relative_error
 from caffe_scnn.decompose.evidence import Evidence
+from caffe_scnn.decompose.scales import channel_scales
 from caffe_scnn.decompose.sparsify import Array, Mask, Offer, for_budget
 from caffe_scnn.decompose.write import rewritten
 from caffe_scnn.model.net import Blob, Layer

@@ -25,9 +25,6 @@ from caffe_scnn.decompose.support import Regression, find_support
 from caffe_scnn.decompose.write import rewritten
 from caffe_scnn.model.net import Layer
 
-# The largest factor that makes up for lost variance; an output that lost more is left small.
-GAIN = 2.0
-
 
 @dataclass(frozen=True)
 class Obs:
@@ -41,8 +38,6 @@ class Obs:
     damping : float
         Added to the diagonal of the inputs' covariance, relative to its mean; the weights are
         drawn towards the original ones by as much.
-    keep_variance : bool
-        Scale every output so that its variance stays.
     correct_bias : bool
         Change the bias (or add one) so that mean responses stay.
     """
@@ -56,9 +51,6 @@ class Obs:
     )
     damping: float = field(
         default=0.01, metadata={"help": "ridge towards the original weights, relative"}
-    )
-    keep_variance: bool = field(
-        default=True, metadata={"help": "scale outputs so that their variances stay"}
     )
     correct_bias: bool = field(default=True, metadata={"help": "keep mean responses by the bias"})
 
@@ -151,24 +143,10 @@ class SparseResponses:
             [p.solve(support) for p, support in zip(self._problems, supports, strict=True)]
         )
 
-    def _gains(self, weights: Array) -> Array:
-        """Return factors that give responses their original variances: (group, n/group, 1).
-
-        Least squares makes responses smaller, by the part of them that it cannot explain; layer
-        upon layer the net would fade.
-        """
-        found = np.einsum("gij,gij->gi", weights @ self._statistics.inputs, weights)
-        wanted = self._statistics.response_energy(self._weights)
-        safe = np.where(found > 0, found, 1.0)
-        return np.clip(np.sqrt(np.where(found > 0, wanted / safe, 1.0)), 1.0, GAIN)[..., None]
-
     def edits(self, keep: Mask | None) -> list[Edit]:
         """Return one layer of the same name per sharer; None leaves the weights alone."""
         layer = self._layers[0]
-        rows = None if keep is None else self._fit(keep)
-        if rows is not None and self._method.keep_variance:
-            rows = rows * self._gains(rows)
-        blob = layer.blobs[0] if rows is None else as_blob(layer, rows)
+        blob = layer.blobs[0] if keep is None else as_blob(layer, self._fit(keep))
         written = grouped_rows(layer, blob)
         shift = None
         if self._method.correct_bias and self._statistics.count:

@@ -26,7 +26,6 @@ import numpy as np
 from caffe_scnn.decompose.base import (
     Candidate,
     Edit,
-    channel_scales,
     relative_error,
     require,
 )
@@ -41,6 +40,7 @@ from caffe_scnn.decompose.chain import convolution_chain
 from caffe_scnn.decompose.evidence import Evidence
 from caffe_scnn.decompose.kernel import by_channel, channel_pca, compact, compose, unmix
 from caffe_scnn.decompose.magnitude import PrunedWeights
+from caffe_scnn.decompose.scales import channel_scales
 from caffe_scnn.decompose.sparsify import Array, Mask, Offer, for_budget
 from caffe_scnn.model.net import Blob, Layer
 

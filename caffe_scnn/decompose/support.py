@@ -30,6 +30,9 @@ STEPS = 60
 PENALTY = 0.1
 EVERY = 3
 SETTLED = 5e-4
+# Multiplications of a least-squares solution up to which supports are compared and polished.
+POLISH = 2e9
+POLISH_STEPS = 10
 GROWTH = ((0.1, 1.3), (0.005, 1.2), (0.0, 1.1))
 
 
@@ -94,6 +97,7 @@ def find_support(problem: Regression, count: int, pattern: Pattern) -> Mask:
     eigenvalues, vectors = np.linalg.eigh(problem.moment / np.outer(spread, spread))
     target = problem.target * rows / spread
     kept = problem.dense * rows * spread
+    start = kept
     mask = pattern.largest(kept, count)
     kept = kept * mask
     multiplier = np.zeros_like(kept)
@@ -111,4 +115,29 @@ def find_support(problem: Regression, count: int, pattern: Pattern) -> Mask:
                 break
             penalty *= next(growth for above, growth in GROWTH if changed >= above)
             last = mask
+    return _polished(problem, [pattern.largest(start, count), mask], count, pattern)
+
+
+def _polished(problem: Regression, masks: list[Mask], count: int, pattern: Pattern) -> Mask:
+    """Return the best of some supports, after steps of hard thresholding while these help.
+
+    A step moves every weight to the minimum along its own axis and takes the largest (Foucart,
+    "Hard Thresholding Pursuit", 2011). Each support costs a least-squares solution, which large
+    layers are spared: their last support is returned.
+    """
+    rows = len(problem.target)
+    if rows * (count / rows) ** 3 > POLISH:
+        return masks[-1]
+    solved = [(problem.solve(mask), mask) for mask in masks]
+    best, mask = min(solved, key=lambda pair: float(problem.losses(pair[0]).sum()))
+    lowest = float(problem.losses(best).sum())
+    units = np.sqrt(problem.importance[:, None] * np.diag(problem.moment))
+    for _ in range(POLISH_STEPS):
+        slope = (problem.target - best @ problem.moment) / np.diag(problem.moment)
+        other = pattern.largest((best + slope) * units, count)
+        weights = problem.solve(other)
+        reached = float(problem.losses(weights).sum())
+        if reached >= lowest:
+            break
+        best, mask, lowest = weights, other, reached
     return mask
