@@ -29,6 +29,7 @@ ORDER = [
     "save",
     "environment",
     "decompose",
+    "calibrate",
     "engine",
     "loading",
     "passes",

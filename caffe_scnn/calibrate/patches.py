@@ -42,7 +42,7 @@ class Patches:
         """
         if layer.type == "InnerProduct":
             return cls(layer, None)
-        if "Convolution" not in layer.type or layer.type == "Deconvolution":
+        if layer.type not in ("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution"):
             raise refuse(layer, "only convolutions and InnerProduct layers can be calibrated")
         if layer.proto.convolution_param.axis != 1:
             raise refuse(layer, "calibration needs axis 1")
@@ -105,7 +105,7 @@ def groups(layer: Layer) -> int:
     """Return the number of groups of a convolution; 1 for other layers."""
     if layer.type == "InnerProduct":
         return 1
-    if layer.type == "DepthwiseConvolution":
+    if layer.type in ("DepthwiseConvolution", "ConvolutionDepthwise"):
         return int(len(layer.blobs[0]) // layer.blobs[0].shape[1])
     return int(layer.proto.convolution_param.group)
 

@@ -43,7 +43,12 @@ class Obs:
     """
 
     name: ClassVar[str] = "obs"
-    types: ClassVar[tuple[str, ...]] = ("Convolution", "DepthwiseConvolution", "InnerProduct")
+    types: ClassVar[tuple[str, ...]] = (
+        "Convolution",
+        "ConvolutionDepthwise",
+        "DepthwiseConvolution",
+        "InnerProduct",
+    )
     calibrated: ClassVar[bool] = True
 
     pattern: str = field(
