@@ -92,6 +92,34 @@ class Convolution:
         threads: int,
     ) -> None: ...
 
+class DenseConvolution:
+    def __init__(
+        self,
+        isa: str,
+        pixels: int,
+        vectors: int,
+        start: Int64,
+        offset: Int32,
+        weight: Float32,
+        bias: Float32,
+        slope: Float32 | None,
+        first: Int32,
+        count: Int32,
+        base: int,
+        low: float,
+        high: float,
+    ) -> None: ...
+    def run(
+        self,
+        memory: Float32,
+        src: Planes,
+        target: Float32,
+        dst: Planes,
+        residual: Planes | None,
+        items: int,
+        threads: int,
+    ) -> None: ...
+
 class Depthwise:
     def __init__(
         self,

@@ -75,6 +75,17 @@ cdef extern from "scnn.h" nogil:
                                     float) noexcept nogil
     ctypedef void (*scnn_binary_fn)(int32_t, const float *, const float *, float *, int64_t,
                                     float, float, float, float) noexcept nogil
+    ctypedef struct scnn_dense:
+        const int64_t *start
+        const int32_t *offset
+        const float *weight
+        const float *bias
+        const float *slope
+        const int32_t *first
+        const int32_t *count
+        float low, high
+    ctypedef void (*scnn_dense_fn)(const scnn_dense *, int64_t, const float *, float *,
+                                   const float *, int64_t) noexcept nogil
     ctypedef struct scnn_dwconv:
         int32_t out_height, out_width
         int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w
@@ -524,6 +535,124 @@ cdef class Convolution:
         for part in range(self.parts):
             self.table[vectors](&self.matrix[part], begin, end, x + item * x_item, first,
                                 out + dst.lead, residual, dst.plane, &self.store, partial)
+
+
+# --- dense convolution ---------------------------------------------------------------------------
+
+@cython.final
+cdef class DenseConvolution:
+    """A stride-1 convolution whose vectors run along output channels.
+
+    Parameters
+    ----------
+    isa : str
+    pixels, vectors : int
+        The largest tile; rows are cut into tiles of about equal width.
+    start : int64 ndarray of shape (blocks + 1,)
+    offset : int32 ndarray of shape (entries,)
+        Input of each entry, from the first weight's; not negative.
+    weight : float32 ndarray of shape (entries · vectors · lanes,)
+    bias : float32 ndarray of shape (blocks · vectors · lanes,)
+    slope : float32 ndarray of shape (channels,), or None
+    first, count : int32 ndarray of shape (blocks,)
+        Output channels of each block.
+    base : int
+        Offset of the first weight's input from the first pixel.
+    low, high : float
+        Clamp of the result.
+    """
+
+    cdef scnn_dense_fn[17] table
+    cdef scnn_dense dense
+    cdef int pixels
+    cdef int64_t blocks, base, reach, channels
+    cdef list keep
+
+    def __init__(self, str isa, int pixels, int vectors, const int64_t[::1] start not None,
+                 const int32_t[::1] offset not None, const float[::1] weight not None,
+                 const float[::1] bias not None, const float[::1] slope,
+                 const int32_t[::1] first not None, const int32_t[::1] count not None,
+                 int64_t base, float low, float high):
+        cdef const scnn_kernel *kernel = find("dense", isa, pixels, vectors)
+        cdef int width = vectors * kernel.lanes, size
+        self.pixels, self.base, self.blocks = pixels, base, first.shape[0]
+        for size in range(1, pixels + 1):
+            self.table[size] = <scnn_dense_fn>find("dense", isa, size, vectors).run
+        if (self.blocks < 1 or start.shape[0] != self.blocks + 1 or count.shape[0] != self.blocks
+                or start[0] != 0 or not ascending(start) or start[self.blocks] != offset.shape[0]
+                or weight.shape[0] != offset.shape[0] * width
+                or bias.shape[0] != self.blocks * width or np.min(first) < 0
+                or np.min(count) < 1 or np.max(count) > width
+                or (offset.shape[0] and np.min(offset) < 0)):
+            raise KernelError("the parts of a dense convolution do not fit together")
+        self.channels = np.add(first, count).max()
+        self.reach = np.max(offset) if offset.shape[0] else 0
+        if slope is not None and slope.shape[0] < self.channels:
+            raise KernelError("one slope an output channel is needed")
+        self.keep = [start, offset, weight, bias, slope, first, count]
+        self.dense.start, self.dense.bias = &start[0], &bias[0]
+        self.dense.first, self.dense.count = &first[0], &count[0]
+        self.dense.offset, self.dense.weight, self.dense.slope = NULL, NULL, NULL
+        if offset.shape[0]:
+            self.dense.offset, self.dense.weight = &offset[0], &weight[0]
+        if slope is not None:
+            self.dense.slope = &slope[0]
+        self.dense.low, self.dense.high = low, high
+
+    def run(self, const float[::1] memory not None, Planes src not None,
+            float[::1] target not None, Planes dst not None, Planes residual, int items,
+            int threads):
+        """Compute ``dst`` in ``target`` from ``src`` in ``memory``; as ``Convolution.run``.
+
+        Raises
+        ------
+        KernelError
+            An operand lies outside its memory.
+        """
+        cdef int64_t task, tasks = items * self.blocks * dst.height
+        cdef int64_t begin = src.at + src.lead + self.base
+        cdef int64_t end = (begin + (items - 1) * src.item + (dst.height - 1) * src.pitch
+                            + dst.width + self.reach)
+        cdef const float *added = NULL
+        cdef int64_t added_item = 0
+        check(memory, src, items)
+        check(target, dst, items)
+        if begin < 0 or end > memory.shape[0] or self.channels > dst.channels:
+            raise KernelError("a dense convolution reaches outside its planes")
+        if residual is not None:
+            check(target, residual, items)
+            if (residual.plane, residual.lead, residual.pitch) != (dst.plane, dst.lead, dst.pitch):
+                raise KernelError("the added planes differ in geometry from the result's")
+            added, added_item = &target[0] + residual.at + residual.lead, residual.item
+        cdef const float *x = &memory[0] + begin
+        cdef float *y = &target[0] + dst.at
+        if threads == 1:
+            with nogil:
+                for task in range(tasks):
+                    self.row(task, items, x, src, y, dst, added, added_item)
+        else:
+            for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+                self.row(task, items, x, src, y, dst, added, added_item)
+
+    cdef void row(self, int64_t task, int64_t items, const float *x, Planes src, float *y,
+                  Planes dst, const float *residual, int64_t residual_item) noexcept nogil:
+        """Compute one output row of a block of channels: blocks change slowest."""
+        cdef int64_t line = task % dst.height, item = task // dst.height % items
+        cdef int64_t block = task // (dst.height * items)
+        cdef int tiles = (dst.width + self.pixels - 1) // self.pixels, tile, begin, end, channel
+        cdef float *out = y + item * dst.item
+        if line == 0:
+            for channel in range(self.dense.first[block],
+                                 self.dense.first[block] + self.dense.count[block]):
+                zero_halo(out + channel * dst.plane, dst)
+        x = x + item * src.item + line * src.pitch
+        out = out + dst.lead + line * dst.pitch
+        if residual != NULL:
+            residual = residual + item * residual_item + line * dst.pitch
+        for tile in range(tiles):
+            begin, end = dst.width * tile // tiles, dst.width * (tile + 1) // tiles
+            self.table[end - begin](&self.dense, block, x + begin, out + begin,
+                                    residual + begin if residual != NULL else NULL, dst.plane)
 
 
 # --- depthwise convolution -----------------------------------------------------------------------

@@ -17,11 +17,13 @@
 
 #include "vector_avx512.h"
 #include "bodies.h"
+#include "f32_dense_body.h"
 
 #define TILE_scalar(R, V)
 #define TILE_avx2(R, V)
 #define TILE_avx512(R, V) SCNN_SCONV(R, V)
 #define SCNN_TILE(R, V, isa) TILE_##isa(R, V)
+#define SCNN_WIDE(P, V, isa) SCNN_DENSE_TILE(P, V)
 #define SCNN_KERNEL(op, isa)
 #include "registry.inc"
 

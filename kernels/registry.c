@@ -10,10 +10,14 @@ const scnn_kernel scnn_kernels[] = {
 #define SCNN_TILE(R, V, isa)                                                 \
     {"f32_sconv_" #R "x" #V "v__" #isa, "sconv", #isa, R, V, LANES_##isa,    \
      (void (*)(void))f32_sconv_##R##x##V##v__##isa},
+#define SCNN_WIDE(P, V, isa)                                                 \
+    {"f32_dense_" #P "x" #V "v__" #isa, "dense", #isa, P, V, LANES_##isa,    \
+     (void (*)(void))f32_dense_##P##x##V##v__##isa},
 #define SCNN_KERNEL(op, isa) \
     {"f32_" #op "__" #isa, #op, #isa, 0, 0, LANES_##isa, (void (*)(void))f32_##op##__##isa},
 #include "registry.inc"
 #undef SCNN_TILE
+#undef SCNN_WIDE
 #undef SCNN_KERNEL
 };
 const int32_t scnn_kernel_count = sizeof scnn_kernels / sizeof *scnn_kernels;

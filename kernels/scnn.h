@@ -67,6 +67,26 @@ typedef void (*scnn_sconv_fn)(const scnn_matrix *matrix, int32_t block_begin, in
                               const float *in, int32_t first, float *out, const float *residual,
                               int64_t out_plane, const scnn_store *store, float *partial);
 
+/* Dense weights with vectors along output channels. Block b has the channels first[b] … first[b] +
+ * count[b] - 1, filled up with zeros to whole vectors; its entries start[b] <= e < start[b + 1] add
+ * `vectors` vectors of weights times the input at offset[e]. bias: vectors · lanes a block; slope:
+ * of negative results, one a channel; NULL: none. */
+typedef struct {
+    const int64_t *start; /* blocks + 1 */
+    const int32_t *offset;
+    const float *weight;
+    const float *bias;
+    const float *slope;
+    const int32_t *first;
+    const int32_t *count;
+    float low, high; /* the result is clamped to [low, high] */
+} scnn_dense;
+
+/* One tile: `pixels` neighbours of an output row × all channels of a block. `in` points at the input
+ * of the first pixel for offset 0, `out` at the first pixel in the plane of channel 0. */
+typedef void (*scnn_dense_fn)(const scnn_dense *dense, int64_t block, const float *in, float *out,
+                              const float *residual, int64_t out_plane);
+
 /* Depthwise convolution of one plane. `in` points at the first tap of the first output pixel; whole
  * vectors are read from each row, up to 2 · lanes behind its last pixel. slope: of negative results;
  * NULL: none. */
@@ -129,7 +149,8 @@ typedef struct {
     const char *name; /* f32_<op>_<rows>x<vectors>__<isa>, or f32_<op>__<isa> */
     const char *op;
     const char *isa;
-    int32_t rows, vectors; /* tile of sconv: output channels × vectors of pixels; else 0 */
+    int32_t rows, vectors; /* tile of sconv: channels × vectors of pixels; of dense: pixels ×
+                            * vectors of channels; else 0 */
     int32_t lanes;         /* floats in a vector */
     void (*run)(void);     /* one of the function types above, by op */
 } scnn_kernel;

@@ -54,7 +54,7 @@ def test_tuning_changes_no_bit_and_is_remembered(net, memory):
 
 
 def tiles():
-    return [Tile(rows, 2, 1, float(rows), 16, "") for rows in (1, 2, 4)]
+    return [Tile("sconv", rows, 2, 1, float(rows), 16, "") for rows in (1, 2, 4)]
 
 
 def test_the_fastest_is_chosen(memory):
@@ -78,6 +78,6 @@ def test_a_damaged_memory_counts_as_empty_and_a_locked_one_is_no_error(memory, t
 def test_a_tile_that_no_longer_exists_is_timed_anew(memory):
     tuner = Tuner()
     tuner.choose("layer", tiles(), lambda tile: list)
-    tuner.known = {key: [16, 16, 16] for key in tuner.known}
+    tuner.known = {key: ["sconv", 16, 16, 16] for key in tuner.known}
     tuner.choose("layer", tiles(), lambda tile: list)
     assert tuner.timed == 2

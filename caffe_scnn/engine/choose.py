@@ -54,6 +54,18 @@ COSTS = {
 
 
 @dataclass(frozen=True)
+class DenseCosts:
+    """Cycles of each thing that a tile of the dense convolution along channels does."""
+
+    multiply_add: float
+    entry: float  # its offset and the loads of its weights
+    store: float  # transposing and storing one vector of channels of all pixels
+
+
+DENSE_COSTS = {"avx512": DenseCosts(0.475, 0.75, 92)}  # the ISA that has such tiles
+
+
+@dataclass(frozen=True)
 class Shape:
     """What the cost of a layer depends on besides its weights.
 
@@ -74,8 +86,13 @@ class Shape:
 
 @dataclass(frozen=True)
 class Tile:
-    """The chosen tile, its predicted cost in cycles, and why it was chosen."""
+    """A tile, its predicted cost in cycles, and why it was chosen.
 
+    ``sconv``: ``rows`` output channels × ``vectors`` of pixels, input channels in ``parts``.
+    ``dense``: ``rows`` pixels × ``vectors`` of output channels.
+    """
+
+    op: str
     rows: int
     vectors: int
     parts: int
@@ -86,7 +103,7 @@ class Tile:
     @property
     def kernel(self) -> str:
         """The tile in the words of the kernel names."""
-        return f"sconv_{self.rows}x{self.vectors}v"
+        return f"{self.op}_{self.rows}x{self.vectors}v"
 
 
 @dataclass(frozen=True)
@@ -136,12 +153,12 @@ class Candidates:
         return result
 
 
-def tile_sizes(isa: str) -> tuple[dict[int, list[int]], int]:
+def tile_sizes(isa: str, wanted: str = "sconv") -> tuple[dict[int, list[int]], int]:
     """Return the vectors of each number of rows that an ISA has tiles of, and its lanes."""
     sizes: dict[int, list[int]] = {}
     lanes = 1
     for _, op, name, rows, vectors, width in _kernels.kernels():
-        if op == "sconv" and name == isa:
+        if op == wanted and name == isa:
             sizes.setdefault(rows, []).append(vectors)
             lanes = width
     return sizes, lanes
@@ -177,24 +194,59 @@ def candidates(
     return Candidates(rows_, vectors, parts_, entries, blocks, shape, lanes)
 
 
+def dense_tiles(
+    isa: str, weights: NDArray[np.float32], groups: int, height: int, width: int
+) -> list[Tile]:
+    """List the tiles of the dense convolution along channels.
+
+    Parameters
+    ----------
+    isa : str
+    weights : float32 ndarray of shape (channels, columns of a group)
+    groups : int
+    height, width : int
+        Of the result.
+    """
+    if isa not in DENSE_COSTS:
+        return []
+    costs = DENSE_COSTS[isa]
+    sizes, lanes = tile_sizes(isa, "dense")
+    found = []
+    for vectors in sorted({v for of_pixels in sizes.values() for v in of_pixels}):
+        largest = max(pixels for pixels, of_pixels in sizes.items() if vectors in of_pixels)
+        across = -(-width // largest)
+        entries, _ = count_entries(weights, groups, vectors * lanes, np.zeros(len(weights), bool))
+        blocks = groups * -(-(len(weights) // groups) // (vectors * lanes))
+        sums = entries * (width * vectors * costs.multiply_add + across * costs.entry)
+        stores = blocks * across * vectors * costs.store
+        cycles = height * (sums + stores)
+        found.append(Tile("dense", -(-width // across), vectors, 1, cycles, lanes, ""))
+    return found
+
+
 def rank_tiles(
     isa: str,
     weights: NDArray[np.float32],
     groups: int,
     shape: Shape,
     skip: NDArray[np.bool_] | None = None,
+    size: tuple[int, int] | None = None,
 ) -> list[Tile]:
-    """List the tiles of a weight matrix, the cheapest first; parameters as :func:`candidates`.
+    """List the tiles of a weight matrix, the cheapest first.
 
-    The first one says why it comes first.
+    Parameters are those of :func:`candidates`. With the height and width of the result (``size``)
+    the dense convolution along channels is among them. The first tile says why it comes first.
     """
     tiles = candidates(isa, weights, groups, shape, skip)
     cycles = tiles.cycles(COSTS[isa])
-    sizes = np.stack([tiles.rows, tiles.vectors, tiles.parts], axis=1)
-    ranked = []
-    for index in np.argsort(cycles, kind="stable"):
-        rows, vectors, parts = sizes[index].tolist()
-        ranked.append(Tile(rows, vectors, parts, float(cycles[index]), tiles.lanes, ""))
+    sizes = np.stack([tiles.rows, tiles.vectors, tiles.parts], axis=1).tolist()
+    ranked = [
+        Tile("sconv", rows, vectors, parts, cost, tiles.lanes, "")
+        for (rows, vectors, parts), cost in zip(sizes, cycles.tolist(), strict=True)
+    ]
+    if size is not None and skip is None:
+        ranked += dense_tiles(isa, weights, groups, *size)
+    ranked.sort(key=lambda tile: tile.cycles)
     return [replace(ranked[0], why=_reason(ranked, weights)), *ranked[1:]]
 
 
@@ -224,16 +276,18 @@ def count_entries(
 
 
 def _reason(ranked: list[Tile], weights: NDArray[np.float32]) -> str:
-    """Say what decided: the density, and the best tile of the other kind."""
+    """Say what decided: the density, and the best tile of another kind."""
+    kinds = [(tile.op, tile.rows == 1) for tile in ranked]
+    density = f"density {np.count_nonzero(weights) / weights.size:.3f}"
     chosen = ranked[0]
-    density = np.count_nonzero(weights) / weights.size
-    rival = next((tile for tile in ranked if (tile.rows == 1) != (chosen.rows == 1)), None)
-    kind = "single channels" if chosen.rows == 1 else f"blocks of {chosen.rows} channels"
+    if chosen.op == "dense":
+        kind = f"{chosen.vectors * chosen.lanes} channels side by side"
+    else:
+        kind = "single channels" if chosen.rows == 1 else f"blocks of {chosen.rows} channels"
+    rival = next((t for t, other in zip(ranked, kinds, strict=True) if other != kinds[0]), None)
     if rival is None:
-        return f"density {density:.3f}: {kind}"
-    return (
-        f"density {density:.3f}: {kind} cost {chosen.cycles / rival.cycles:.2f} of {rival.kernel}"
-    )
+        return f"{density}: {kind}"
+    return f"{density}: {kind} cost {chosen.cycles / rival.cycles:.2f} of {rival.kernel}"
 
 
 def _even_sizes(run_vectors: int, sizes: list[int]) -> list[int]:

@@ -44,7 +44,7 @@ class Tuner:
         self.path = path or memory_path()
         self.timed = 0
         try:
-            self.known: dict[str, list[int]] = json.loads(self.path.read_text())
+            self.known: dict[str, list[str | int]] = json.loads(self.path.read_text())
         except (OSError, ValueError):
             self.known = {}
 
@@ -63,7 +63,7 @@ class Tuner:
             Makes the layer with a tile, as a function that runs it.
         """
         key = f"{__version__} {platform.machine()} {_processor()} {layer}"
-        by_size = {(tile.rows, tile.vectors, tile.parts): tile for tile in tiles}
+        by_size = {(t.op, t.rows, t.vectors, t.parts): t for t in tiles}
         found = by_size.get(tuple(self.known.get(key, ())))  # type: ignore[arg-type]
         if found is not None:
             return replace(found, why="the fastest when it was timed before")
@@ -71,13 +71,14 @@ class Tuner:
         times = _time_in_turns([build(tile) for tile in tiles])
         best = min(range(len(tiles)), key=times.__getitem__)
         self.timed += 1
-        self.known[key] = [tiles[best].rows, tiles[best].vectors, tiles[best].parts]
+        found = tiles[best]
+        self.known[key] = [found.op, found.rows, found.vectors, found.parts]
         self._save()
         why = (
             f"the fastest of {len(tiles)}, timed: {1e6 * times[best]:.1f} µs; the one predicted, "
             f"{tiles[0].kernel} in {tiles[0].parts} parts, took {1e6 * times[0]:.1f} µs"
         )
-        return replace(tiles[best], why=why)
+        return replace(found, why=why)
 
     def _save(self) -> None:
         try:

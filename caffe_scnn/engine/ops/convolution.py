@@ -8,17 +8,20 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_scnn._kernels import Convolution
+from caffe_scnn._kernels import Convolution, DenseConvolution
 from caffe_scnn.engine.arena import allocate
 from caffe_scnn.engine.choose import Shape, Tile, rank_tiles
+from caffe_scnn.engine.dense import dense_convolution
 from caffe_scnn.engine.nodes import Node, Value
 from caffe_scnn.engine.ops.base import Context, Op
 from caffe_scnn.engine.ops.finish import finish_of
 from caffe_scnn.engine.ops.phases import phase_planes, phase_taps, split_into
-from caffe_scnn.engine.packing import Run, Streams, Taps, convolution, stream
+from caffe_scnn.engine.packing import Run, Taps, convolution, stream
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.threads import threads_for
 from caffe_scnn.layers.base import ConvolutionSpec
+
+Kernel = Convolution | DenseConvolution
 
 
 class ConvolutionOp(Op):
@@ -46,9 +49,11 @@ class ConvolutionOp(Op):
         shape = Shape(run.size, self.planes.channels, int(np.ptp(tap)))
         finish = finish_of(spec.bias, node.finish)
 
-        def pack(tile: Tile) -> tuple[Streams, Convolution]:
+        def pack(tile: Tile) -> tuple[Kernel, int]:
+            if tile.op == "dense":
+                return dense_convolution(context.isa, tile, weights, taps, finish, base)
             streams = stream(weights, taps, tile.rows, tile.parts, context.unread)
-            return streams, convolution(
+            kernel = convolution(
                 context.isa,
                 tile.lanes,
                 streams,
@@ -58,21 +63,22 @@ class ConvolutionOp(Op):
                 vectors=tile.vectors,
                 base=base,
             )
+            return kernel, streams.nbytes
 
-        tiles = rank_tiles(context.isa, weights, spec.group, shape, context.unread)
+        size = self.target.height, self.target.width
+        tiles = rank_tiles(context.isa, weights, spec.group, shape, context.unread, size)
         tile = tiles[0]
         if context.tuner:
             nonzeros = np.count_nonzero(weights)
             layer = f"{context.isa} {weights.shape} {spec.group} {shape} {run} {nonzeros}"
             tile = context.tuner.choose(
-                f"{layer} {self.threads}", tiles, lambda tile: self._alone(pack(tile)[1])
+                f"{layer} {self.threads}", tiles, lambda tile: self._alone(pack(tile)[0])
             )
-        streams, self.convolution = pack(tile)
+        self.convolution, self.weight_bytes = pack(tile)
         self.kernel = f"f32_{tile.kernel}__{context.isa}"
         self.why = tile.why
-        self.weight_bytes = streams.nbytes
 
-    def _alone(self, kernel: Convolution) -> Callable[[], object]:
+    def _alone(self, kernel: Kernel) -> Callable[[], object]:
         """Return a run of a kernel on memory of its own, of the same layout."""
         source = Tensor(self.planes.shape, self.planes.border)
         target = Tensor(self.target.shape, self.target.border, at=source.size)
