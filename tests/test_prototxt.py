@@ -290,3 +290,13 @@ def test_all_real_nets_are_written_as_they_were(real_files: list[Path]) -> None:
         nets += 1
         assert net.text().encode("utf-8", "surrogateescape") == path.read_bytes(), path
     assert nets > 170
+
+
+def test_a_fork_is_named_with_its_field():
+    text = 'layer { name: "c" type: "Convolution"\n  convolution_param { conv_mode: SCONV } }'
+    (unknown,) = Net.parse(text).layers[0].unknown
+    message = str(unknown.error())
+    assert "2:23" in message and '"conv_mode"' in message
+    assert "it is a field of IntelLabs/SkimCaffe" in message
+    (unknown,) = Net.parse('layer { name: "c" type: "ReLU" relu_parm { } }').layers[0].unknown
+    assert "did you mean relu_param?" in str(unknown.error())

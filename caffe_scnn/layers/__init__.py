@@ -76,6 +76,7 @@ from caffe_scnn.layers.swish import Swish
 from caffe_scnn.layers.threshold import Threshold
 from caffe_scnn.layers.tile import Tile
 from caffe_scnn.layers.upsample import Upsample
+from caffe_scnn.model.forks import TYPE, fork_of
 from caffe_scnn.model.net import Layer
 
 LAYER_TYPES: tuple[LayerType, ...] = (
@@ -201,7 +202,10 @@ def layer_type(layer: Layer) -> LayerType:
     if kind is None:
         where = f" (line {layer.line})" if layer.line else ""
         near = difflib.get_close_matches(layer.type, _BY_NAME, 1)
+        fork = fork_of(TYPE, layer.type)
         hint = f'the nearest known type is "{near[0]}"' if near else "it is kept, but cannot be run"
+        if fork:
+            hint = f"it is a type of {fork}; it is kept, but cannot be run"
         raise UnsupportedLayer(
             f'layer "{layer.name}"{where}: unknown layer type "{layer.type}"; {hint}'
         )

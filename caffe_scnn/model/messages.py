@@ -11,6 +11,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message as Proto
 
 from caffe_scnn.errors import FormatError
+from caffe_scnn.model.forks import fork_of
 from caffe_scnn.model.prototxt import Field, Message, Scalar
 from caffe_scnn.model.scalars import parse_scalar
 
@@ -31,6 +32,8 @@ class UnknownField:
         Where it stands, counted from 1.
     nearest : str or None
         The known name most like it.
+    fork : str or None
+        The forks of Caffe that have such a field, where known.
     """
 
     name: str
@@ -39,10 +42,13 @@ class UnknownField:
     line: int
     column: int
     nearest: str | None
+    fork: str | None = None
 
     def error(self) -> FormatError:
         """Return the error for who needs to understand the field; the caller raises it."""
         meant = f"; did you mean {self.nearest}?" if self.nearest else ""
+        if self.fork:
+            meant = f"; it is a field of {self.fork}"
         return FormatError(
             f'{self.owner} has no field "{self.name}"{meant} '
             "(fields of Caffe forks are kept when a net is rewritten, but not understood)",
@@ -94,7 +100,7 @@ def fill(
             continue
         descriptor = known.get(field.name)
         if descriptor is None:
-            unknown.append(_unknown(message, field, owner, known))
+            unknown.append(_unknown(message, field, owner, proto.DESCRIPTOR.name, known))
             continue
         _check_once(message, field, owner, descriptor, seen)
         if descriptor.message_type is None:
@@ -106,12 +112,14 @@ def fill(
 
 
 def _unknown(
-    message: Message, field: Field, owner: str, known: Mapping[str, FieldDescriptor]
+    message: Message, field: Field, owner: str, scope: str, known: Mapping[str, FieldDescriptor]
 ) -> UnknownField:
     line, column = message.document.position(field.start)
     nearest = get_close_matches(field.name, known, 1)
     path = message.document.path
-    return UnknownField(field.name, owner, path, line, column, nearest[0] if nearest else None)
+    near = nearest[0] if nearest else None
+    fork = fork_of(scope, field.name)
+    return UnknownField(field.name, owner, path, line, column, near, fork)
 
 
 def _check_once(

@@ -22,7 +22,7 @@ from caffe_scnn.engine.plan import Plan
 from caffe_scnn.layers import layer_type
 from caffe_scnn.layers.base import LayerType, Shape
 from caffe_scnn.layers.shapes import infer_shapes
-from caffe_scnn.model.graph import Graph
+from caffe_scnn.model.graph import Graph, is_fed
 from caffe_scnn.model.net import Layer, Net
 from caffe_scnn.proto import caffe_pb2 as pb
 from caffe_scnn.pycaffe.blob import Blob, Values
@@ -45,7 +45,7 @@ class Evaluation:
         self.net = net
         self.blobs = blobs
         self.executor = Executor(net)
-        self.computed = list(dict.fromkeys(t for n in net if n.type != "Input" for t in n.tops))
+        self.computed = list(dict.fromkeys(t for n in net if not is_fed(n) for t in n.tops))
         changed_inputs = [name for name in self.executor.inputs if name in self.computed]
         self.always = [n for n in (*self.executor.outputs, *changed_inputs) if n in self.computed]
         self.remembers = any(
@@ -164,7 +164,7 @@ class Evaluation:
         key = first, last
         if key not in self._ranges:
             part = _part(self.net, self.net.layers[first : last + 1])
-            tops = dict.fromkeys(t for layer in part if layer.type != "Input" for t in layer.tops)
+            tops = dict.fromkeys(t for layer in part if not is_fed(layer) for t in layer.tops)
             self._ranges[key] = Executor(part), list(tops)
         executor, wanted = self._ranges[key]
         if wanted:
@@ -175,7 +175,7 @@ class Evaluation:
 
 def _part(net: Net, layers: list[Layer]) -> Net:
     """Return a net of some layers whose inputs are the blobs that they read from others."""
-    computing = [layer for layer in layers if layer.type != "Input"]
+    computing = [layer for layer in layers if not is_fed(layer)]
     made: set[str] = set()
     read: dict[str, None] = {}
     for layer in computing:
