@@ -96,6 +96,10 @@ def test_types_of_old_files_have_their_current_names(golden_dir: Path) -> None:
         message(5, floats(1, 2, 3)) + message(6, floats(9)) + b"\x35" + floats(9),
         b"\x28\x07" + message(5, floats(1, 2, 3)),
         b"\xab\x06\x08\x07\xac\x06" + message(5, floats(1, 2, 3)),
+        b"\x50\x02" + message(12, np.array([1, 2, 3], "<f2").tobytes()),
+        message(12, floats(1, 2, 3)) + b"\x50\x01",
+        message(12, np.array([1, 2, 3], "<f8").tobytes()),
+        b"\x50\x02" + message(12, b"\0" * 6) + message(5, floats(1, 2, 3)),
     ],
     ids=[
         "packed",
@@ -108,6 +112,10 @@ def test_types_of_old_files_have_their_current_names(golden_dir: Path) -> None:
         "diff",
         "data as varint is an unknown field",
         "an unknown group",
+        "NVIDIA half",
+        "NVIDIA float",
+        "NVIDIA double is the default",
+        "float goes before NVIDIA",
     ],
 )
 @pytest.mark.parametrize("shape_first", [True, False])
@@ -292,3 +300,37 @@ def test_mean_image(tmp_path: Path, golden_dir: Path) -> None:
         read_caffemodel(path)
     with pytest.raises(FormatError, match="blob"):
         read_binaryproto(golden_dir / "legacy" / "input_dim.caffemodel")
+
+
+# --- HDF5 -------------------------------------------------------------------------------------
+
+
+def test_hdf5_weights_are_laid_out_as_caffe_does(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "net.caffemodel.h5"
+    weights, bias = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(2, np.float32)
+    write_caffemodel(make_net(fc=[weights, bias], relu=[]), path)
+    with h5py.File(path, "r") as file:
+        assert list(file["data"]) == ["fc", "relu"]
+        assert file["data/fc/0"].dtype == np.float32
+        assert np.array_equal(file["data/fc/0"], weights)
+    stored = read_caffemodel(path)
+    assert stored.generation == "HDF5"
+    assert [layer.name for layer in stored.layers] == ["fc", "relu"]
+    assert np.array_equal(stored.layers[0].blobs[1].array, bias)
+
+
+def test_hdf5_of_others_is_refused(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "net.h5"
+    with h5py.File(path, "w") as file:
+        file["weights"] = np.ones(3)
+    with pytest.raises(FormatError, match='no group "data"'):
+        read_caffemodel(path)
+    with h5py.File(path, "w") as file:
+        file["data/fc/1"] = np.ones(3)
+    with pytest.raises(FormatError, match="lacks the floats of blob 0"):
+        read_caffemodel(path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(FormatError, match="damaged HDF5"):
+        read_caffemodel(path)

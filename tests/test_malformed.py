@@ -33,7 +33,7 @@ def dims(*values: int) -> bytes:
 DAMAGED = {
     "empty": (b"", "is empty"),
     "text": (b'layer {\n  name: "a"\n}\n', "looks like text"),
-    "HDF5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 20, "is HDF5"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 20, "HDF5"),
     "end of nothing": (b"\x0c", "no protobuf file"),
     "field number 0": (b"\x02\x01a", "no protobuf file"),
     "wire type 6": (b"\x0e", "no protobuf file"),

@@ -27,6 +27,9 @@ from caffe_scnn.model.wire import (
 # Field numbers of BlobProto; 1 to 4 are num, channels, height and width.
 _LEGACY = (1, 2, 3, 4)
 _DATA, _SHAPE, _DOUBLE = 5, 7, 8
+# NVIDIA's Caffe from 0.16 on stores bytes and their type instead: double, float or half.
+_RAW_TYPE, _RAW = 10, 12
+_RAW_WIDTHS = {0: 8, 1: 4, 2: 2}
 _DIM = 1
 
 MAX_AXES = 32
@@ -61,6 +64,16 @@ class _Content:
     dims: list[int] = field(default_factory=list)
     floats: list[WireField] = field(default_factory=list)
     doubles: list[WireField] = field(default_factory=list)
+    raw: list[WireField] = field(default_factory=list)
+    raw_type: int = 0
+
+    def values(self) -> tuple[list[WireField], int]:
+        """Where the values lie, and how many bytes one takes; doubles go before floats."""
+        if self.doubles:
+            return self.doubles, 8
+        if self.raw and not self.floats and self.raw_type in _RAW_WIDTHS:
+            return self.raw[-1:], _RAW_WIDTHS[self.raw_type]
+        return self.floats, 4
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,7 +86,8 @@ class _Content:
 def read_blob(file: WireFile, start: int, end: int, owner: str) -> StoredBlob:
     """Read the BlobProto between two offsets of a file.
 
-    Double data are preferred over float data and rounded to float32.
+    Double data are preferred over float data and rounded to float32; NVIDIA's raw data (double,
+    float or half) count where there are neither.
 
     Parameters
     ----------
@@ -93,7 +107,7 @@ def read_blob(file: WireFile, start: int, end: int, owner: str) -> StoredBlob:
     for part in file.fields(start, end):
         _note(file, content, part)
     shape = content.shape
-    runs, width = (content.doubles, 8) if content.doubles else (content.floats, 4)
+    runs, width = content.values()
     stored = sum(_values(file, run, width) for run in runs)
     if len(shape) > MAX_AXES or any(dim < 0 for dim in shape) or math.prod(shape) > MAX_COUNT:
         raise file.error(f"{owner} has the impossible shape {_short(shape)}", start)
@@ -118,6 +132,10 @@ def _note(file: WireFile, content: _Content, part: WireField) -> None:
         content.floats.append(part)
     elif part.number == _DOUBLE and part.wire in (BYTES, FIXED64) and part.end > part.start:
         content.doubles.append(part)
+    elif part.number == _RAW_TYPE and part.wire == VARINT:
+        content.raw_type = part.value
+    elif part.number == _RAW and part.wire == BYTES:
+        content.raw.append(part)
 
 
 def _dims(file: WireFile, shape: WireField) -> Iterator[int]:
@@ -162,9 +180,9 @@ def _load(
 
 
 def _convert(file: WireFile, run: WireField, width: int, target: NDArray[np.float32]) -> None:
-    """Read values that are spread out or doubles, a piece at a time."""
+    """Read values that are spread out, doubles or halves, a piece at a time."""
     stride = run.stride or width
-    kind = np.dtype("<f8" if width == 8 else "<f4")
+    kind = np.dtype(f"<f{width}")
     for first in range(0, target.size, _PIECE):
         count = min(_PIECE, target.size - first)
         start = run.start + first * stride
@@ -186,7 +204,7 @@ def _why(content: _Content) -> str:
             f"{_short(content.dims)}, and the old form counts"
         )
     if not (content.floats or content.doubles):
-        return " (half-precision or otherwise foreign data are not read)"
+        return " (other data than floats, doubles and NVIDIA's halves are not read)"
     return ""
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from caffe_scnn.errors import OutputError
 from caffe_scnn.model.atomic import atomic_write
 from caffe_scnn.model.blob import StoredBlob, encode_blob, read_blob
+from caffe_scnn.model.hdf5 import SUFFIXES, is_hdf5, read_hdf5, write_hdf5
 from caffe_scnn.model.layer_names import V1_TYPES
 from caffe_scnn.model.net import Layer, Net
 from caffe_scnn.model.wire import BYTES, MAX_FILE, VARINT, WireField, WireFile, encode_head
@@ -55,7 +56,7 @@ class StoredNet:
     layers : list of StoredLayer
         In file order; names need not be unique.
     generation : str
-        ``V0``, ``V1`` (``layers``) or ``V2`` (``layer``).
+        ``V0``, ``V1`` (``layers``), ``V2`` (``layer``) or ``HDF5``, which has no types.
     """
 
     path: str
@@ -72,7 +73,7 @@ def read_caffemodel(path: str | Path) -> StoredNet:
     Parameters
     ----------
     path : str or Path
-        A caffemodel of any generation.
+        A caffemodel of any generation, or HDF5 weights (with the extra ``hdf5``).
 
     Returns
     -------
@@ -84,6 +85,8 @@ def read_caffemodel(path: str | Path) -> StoredNet:
     FormatError
         The file cannot be read, is no caffemodel, is damaged or mixes generations.
     """
+    if is_hdf5(path):
+        return StoredNet(str(path), "", read_hdf5(path), "HDF5")
     with WireFile(path) as file:
         net = StoredNet(file.path, "", [], "V2")
         generations = set()
@@ -151,7 +154,8 @@ def _type(file: WireFile, part: WireField) -> str:
 def write_caffemodel(net: Net, path: str | Path) -> None:
     """Write all layers with their parameters and blobs, in the current form.
 
-    Arrays go to the file as they are; nothing of their size is copied.
+    A path that ends in ``.h5`` or ``.hdf5`` is written as HDF5: blobs only. Else arrays
+    go to the file as they are; nothing of their size is copied.
 
     Parameters
     ----------
@@ -164,6 +168,8 @@ def write_caffemodel(net: Net, path: str | Path) -> None:
     OutputError
         The file cannot be written, or would pass the 2 GiB that protobuf can hold.
     """
+    if str(path).endswith(SUFFIXES):
+        return write_hdf5(net, path)
     name = net.name.encode("utf-8", "replace")
     pieces: list[bytes | memoryview] = [encode_head(_NAME, len(name)), name]
     for layer in net.layers:
