@@ -1,0 +1,145 @@
+"""The dense convolution along channels: every tile, groups, edges, and nothing outside."""
+
+from __future__ import annotations
+
+import os
+from itertools import product
+
+import numpy as np
+import pytest
+
+from caffe_scnn import _kernels
+from caffe_scnn.engine.choose import Shape, Tile, dense_tiles, rank_tiles
+from caffe_scnn.engine.dense import dense_convolution
+from caffe_scnn.engine.packing import Finish, Taps
+from caffe_scnn.engine.tensor import Border, Tensor
+from caffe_scnn.errors import KernelError
+
+CAP = os.environ.get("CAFFE_SCNN_ISA")
+TILES = [
+    (isa, pixels, vectors, lanes)
+    for _, op, isa, pixels, vectors, lanes in _kernels.kernels()
+    if op == "dense" and isa in _kernels.isas() and CAP in (None, isa)
+]
+CANARY = np.float32(-77.25)
+ULP = 2.0**-24
+
+pytestmark = pytest.mark.skipif(not TILES, reason="no such kernels for this instruction set")
+
+
+def convolve(tile, weights, x, finish, groups=1, residual=None, threads=1):
+    """Run a 2x3 kernel on padded planes with NaN behind them; canaries stand around the result."""
+    isa, pixels, vectors, lanes = tile
+    items, channels, height, width = x.shape
+    source = Tensor(x.shape, Border(1, 2, True))
+    target = Tensor((items, len(weights), height - 1, width - 2), Border(1, 1, True))
+    target.at = source.size + 160
+    added = Tensor(target.shape, target.border, at=target.at + target.size + 160)
+    memory = np.full(added.at + added.size + 160, CANARY)
+    memory[: source.size] = 0
+    source.array(memory)[...] = x
+    if residual is not None:
+        added.array(memory)[...] = residual
+    before = memory.copy()
+    tap = np.arange(2)[:, None] * source.pitch + np.arange(3)
+    offset = np.arange(channels)[:, None] * source.plane + tap.ravel()
+    kernel, _ = dense_convolution(
+        isa,
+        Tile("dense", pixels, vectors, 1, 0.0, lanes, ""),
+        weights.reshape(len(weights), -1),
+        Taps(offset.reshape(groups, -1), 6),
+        finish,
+        0,
+    )
+    kernel.run(
+        memory, source.planes(), memory, target.planes(),
+        None if residual is None else added.planes(), items, threads,
+    )  # fmt: skip
+    outside = np.ones(len(memory), bool)
+    outside[target.at : target.at + target.size] = False
+    assert np.array_equal(memory[outside], before[outside])
+    result = target.array(memory).copy()
+    target.array(memory)[...] = 0
+    halo = memory[target.at : target.at + target.size]
+    assert (halo[halo != CANARY] == 0).all()  # slack behind a plane is left as it was
+    return result
+
+
+def reference(weights, x, groups):
+    """The sums in float64, and the sums of absolute products."""
+    channels = x.shape[1] // groups
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (2, 3), (2, 3))
+    parts = []
+    per_group = len(weights) // groups
+    for g in range(groups):
+        w = weights[g * per_group : (g + 1) * per_group].astype(np.float64)
+        part = windows[:, g * channels : (g + 1) * channels]
+        parts.append((np.einsum("ochw,ncyxhw->noyx", w, part),
+                      np.einsum("ochw,ncyxhw->noyx", np.abs(w), np.abs(part))))  # fmt: skip
+    return tuple(np.concatenate([part[i] for part in parts], axis=1) for i in (0, 1))
+
+
+@pytest.mark.parametrize("tile", TILES, ids=lambda t: f"{t[1]}x{t[2]}v__{t[0]}")
+def test_every_tile_at_every_edge(tile):
+    _, pixels, vectors, lanes = tile
+    rng = np.random.default_rng(pixels)
+    block = vectors * lanes
+    for width, outputs in product((1, pixels, 2 * pixels - 1), (1, block - 1, block, block + 3)):
+        weights = rng.standard_normal((outputs, 5, 2, 3)).astype(np.float32)
+        weights[:, 2] = 0  # an input channel that nobody reads
+        x = rng.standard_normal((2, 5, 4, width + 2)).astype(np.float32)
+        bias = rng.standard_normal(outputs).astype(np.float32)
+        want, size = reference(weights, x, 1)
+        got = convolve(tile, weights, x, Finish(bias))
+        column = bias[:, None, None]
+        limit = 32 * ULP * (size + np.abs(column))
+        assert (np.abs(got - want - column) <= limit).all(), (width, outputs)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_groups_slopes_clamps_and_residuals(threads):
+    rng = np.random.default_rng(0)
+    tile = TILES[-1]
+    weights = rng.standard_normal((2 * 37, 3, 2, 3)).astype(np.float32)
+    x = rng.standard_normal((2, 6, 5, 21)).astype(np.float32)
+    bias, slope = rng.standard_normal((2, 74)).astype(np.float32)
+    residual = rng.standard_normal((2, 74, 4, 19)).astype(np.float32)
+    got = convolve(tile, weights, x, Finish(bias, slope, -1.5, 2.5), 2, residual, threads)
+    want, size = reference(weights, x, 2)
+    want = want + bias[:, None, None] + residual
+    want = np.clip(np.where(want < 0, want * slope[:, None, None], want), -1.5, 2.5)
+    limit = 32 * ULP * (size + np.abs(bias[:, None, None]) + np.abs(residual)) * 3
+    assert (np.abs(got - want) <= limit).all()
+
+
+def test_dense_layers_choose_it_and_sparse_ones_do_not():
+    rng = np.random.default_rng(0)
+    isa = TILES[0][0]
+    weights = rng.standard_normal((256, 1152)).astype(np.float32)
+    shape = Shape(14 * 15 - 1, 128, 32)
+    assert rank_tiles(isa, weights, 1, shape, None, (14, 14))[0].op == "dense"
+    weights *= rng.random(weights.shape) < 0.1
+    assert rank_tiles(isa, weights, 1, shape, None, (14, 14))[0].op == "sconv"
+
+
+def test_columns_without_weights_cost_nothing():
+    rng = np.random.default_rng(0)
+    isa = TILES[0][0]
+    weights = rng.standard_normal((64, 90)).astype(np.float32)
+    (whole,) = dense_tiles(isa, weights, 1, 14, 14)
+    weights[:, ::2] = 0
+    (half,) = dense_tiles(isa, weights, 1, 14, 14)
+    assert half.cycles < 0.6 * whole.cycles
+
+
+def test_operands_outside_their_memory_are_refused():
+    isa, pixels, vectors, lanes = TILES[0]
+    tile = Tile("dense", pixels, vectors, 1, 0.0, lanes, "")
+    weights = np.ones((2, 3), np.float32)
+    kernel, _ = dense_convolution(isa, tile, weights, Taps(np.array([[0, 40, 90]])), Finish(), 0)
+    memory = np.zeros(100, np.float32)
+    source = _kernels.Planes(0, 1, 2, 5, 5, 0, 10)
+    with pytest.raises(KernelError, match="outside"):
+        kernel.run(memory, source, memory, _kernels.Planes(60, 2, 3, 5, 5, 0, 15), None, 1, 1)
+    with pytest.raises(KernelError, match="outside"):
+        kernel.run(memory, source, memory, _kernels.Planes(60, 1, 1, 5, 5, 0, 5), None, 1, 1)
