@@ -112,3 +112,18 @@ def test_rounding_of_a_pooling_by_the_fork_field():
 def test_what_a_fork_would_refuse_is_refused(kind, body, shapes, message):
     with pytest.raises(ModelError, match=rf'layer "x" \({kind}.*{message}'):
         infer_shapes(one(kind, body, *shapes))
+
+
+@pytest.mark.parametrize(("threshold", "eta", "kept"), [(0.45, 1, 1), (0.65, 1, 2), (0.65, 0.9, 1)])
+def test_detections_that_overlap_too_much_fall(threshold, eta, kept):
+    """Two boxes share 0.6 of their union; eta lowers a threshold above one half by each kept."""
+    net = one(
+        "DetectionOutput",
+        "detection_output_param { num_classes: 2 keep_top_k: 5 confidence_threshold: 0.1 "
+        f"nms_param {{ nms_threshold: {threshold} eta: {eta} }} }}",
+        (1, 8), (1, 4), (1, 2, 8),
+    )  # fmt: skip
+    priors = np.array([[[0, 0, 0.8, 1, 0.2, 0, 1, 1], [0.1] * 8]])
+    inputs = {"b0": np.zeros((1, 8)), "b1": np.array([[0.1, 0.9, 0.2, 0.8]]), "b2": priors}
+    got = Executor(net).run(inputs)["x"]
+    assert np.allclose(got[0, 0, :, 2], [0.9, 0.8][:kept])
