@@ -88,7 +88,7 @@ def test_a_pair_of_equal_nets_has_no_error_and_a_changed_one_the_measured_error(
     same = calibration.of_pair(net, net, [conv])
     assert same.relative_error(weights, weights) < 1e-7
     pair = calibration.of_pair(net, changed, [conv], keep=True)
-    y, y_hat = (r @ weights.swapaxes(1, 2) for r in (pair.samples_original, pair.samples))
+    y, y_hat = pair.responses_original, pair.responses
     off, full = (part - part.mean(axis=1, keepdims=True) for part in (y - y_hat, y))
     wanted = np.linalg.norm(off) / np.linalg.norm(full)
     assert pair.relative_error(weights, weights) == pytest.approx(wanted, rel=0.05)

@@ -69,7 +69,7 @@ class Calibration:
         """
         found: dict[str, LayerStatistics] = {}
         for part in _within(layers, MOMENT_BYTES):
-            moments = {layer.name: Moments(keep=False) for layer in part}
+            moments = {layer.name: Moments() for layer in part}
             bottoms = list(dict.fromkeys(b for layer in part for b in layer.bottoms))
             for start, blobs in self._run(net, bottoms):
                 for layer in part:
@@ -90,9 +90,9 @@ class Calibration:
         layers : sequence of Layer
             The layer, and those that share its weights.
         keep : bool
-            Keep the rows themselves.
+            Keep the responses of single rows.
         """
-        moments = Moments(keep)
+        moments = Moments(weight_rows(layers[0]) if keep else None)
         bottoms = list(dict.fromkeys(b for layer in layers for b in layer.bottoms))
         pair = zip(self._run(original, bottoms), self._run(compressed, bottoms), strict=True)
         for (start, ours), (_, theirs) in pair:

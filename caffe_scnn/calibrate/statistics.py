@@ -37,10 +37,10 @@ class LayerStatistics:
         Covariance of x with x̂.
     original : ndarray of shape (group, d, d)
         Covariance of x.
-    samples : ndarray of shape (group, rows, d), optional
-        Rows x̂ themselves, where they were asked for.
-    samples_original : ndarray of shape (group, rows, d), optional
-        Rows x at the same positions.
+    responses : ndarray of shape (group, rows, n/group), optional
+        ``W x̂`` of single rows, without bias, where they were asked for.
+    responses_original : ndarray of shape (group, rows, n/group), optional
+        ``W x`` at the same positions.
     """
 
     count: int
@@ -49,8 +49,8 @@ class LayerStatistics:
     inputs: Array
     cross: Array
     original: Array
-    samples: Rows | None = None
-    samples_original: Rows | None = None
+    responses: Rows | None = None
+    responses_original: Rows | None = None
 
     @classmethod
     def assumed(cls, layer: Layer) -> LayerStatistics:
@@ -98,13 +98,19 @@ class LayerStatistics:
 class Moments:
     """Sums up rows; what it holds does not grow with their number.
 
-    Memory: 3·group·d² float64 values, and the samples if they are kept.
+    Memory: 3·group·d² float64 values, and two float32 values per row and output if responses are
+    kept.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (group, n/group, d), optional
+        Keep the responses of these weights.
     """
 
-    def __init__(self, keep: bool) -> None:
+    def __init__(self, weights: Array | None = None) -> None:
         self._count = 0
         self._sums: list[Array] = []
-        self._keep = keep
+        self._weights = None if weights is None else weights.swapaxes(1, 2).astype(np.float32)
         self._samples: list[tuple[Rows, Rows]] = []
 
     def add(self, original: Rows, rows: Rows) -> None:
@@ -121,8 +127,8 @@ class Moments:
         for total, part in zip(self._sums, new, strict=True):
             total += part
         self._count += rows.shape[1]
-        if self._keep:
-            self._samples.append((original, rows))
+        if self._weights is not None:
+            self._samples.append((original @ self._weights, rows @ self._weights))
 
     def finish(self) -> LayerStatistics:
         """Return the centred moments."""

@@ -2,6 +2,7 @@
 
 from caffe_scnn.decompose.base import Counts, Decomposition, Edit, LayerReport
 from caffe_scnn.decompose.compress import Compression, compress
+from caffe_scnn.decompose.low_rank import LowRank
 from caffe_scnn.decompose.magnitude import Magnitude
 from caffe_scnn.decompose.methods import METHODS, method_type
 from caffe_scnn.decompose.obs import Obs
@@ -16,6 +17,7 @@ __all__ = [
     "Edit",
     "Goal",
     "LayerReport",
+    "LowRank",
     "Magnitude",
     "Obs",
     "Recipe",

@@ -31,7 +31,7 @@ OnLayer = Callable[[int, int, str], None]
 # interpolated; the answers are probed at PROBE, one of them.
 MEASURED = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85)
 PROBE = 0.5
-FRACTIONS = np.linspace(MEASURED[0], 1.0, 191)
+STEPS = 200
 IMAGES = 96
 
 
@@ -109,19 +109,34 @@ def curves(
         present = int(np.count_nonzero(weights))
         keeps = [candidate.choose(max(0, round(f * present) - candidate.fixed)) for f in MEASURED]
         errors = [candidate.error(keep) for keep in keeps]
-        # Errors never rise with density, whatever the search for a support found.
-        falling = np.maximum.accumulate([0.0, *errors[::-1]])[::-1]
-        losses = np.square(PchipInterpolator([*MEASURED, 1.0], falling)(FRACTIONS))
+        sizes = [candidate.size(keep) / max(1, present) for keep in keeps]
+        fractions, losses = _interpolated(sizes, errors)
         if probe is not None:
             at = MEASURED.index(PROBE)
             losses = losses * (probe.lost(candidate, keeps[at]) / max(errors[at] ** 2, 1e-12))
         macs = sum(
             layer_type(layer).nonzero_macs(layer, shapes.bottoms[layer]) for layer in target.layers
         )
-        densities = FRACTIONS * present / weights.size
+        densities = fractions * present / weights.size
         densities[-1] = 1.0
-        found.append(Curve(densities, losses, macs * FRACTIONS))
+        found.append(Curve(densities, losses, macs * fractions))
     return found
+
+
+def _interpolated(sizes: Sequence[float], errors: Sequence[float]) -> tuple[Array, Array]:
+    """Return fractions from the least size to 1, the layer as it is, and squared errors there."""
+    # A method may not reach every size: of equal ones the best counts, those above 1 do not.
+    points = {1.0: 0.0}
+    for size, error in zip(sizes, errors, strict=True):
+        if size < 1.0:
+            points[size] = min(error, points.get(size, error))
+    known = sorted(points)
+    # Errors never rise with density, whatever the search for a support found.
+    falling = np.maximum.accumulate([points[size] for size in reversed(known)])[::-1]
+    if len(known) == 1:
+        return np.ones(1), np.zeros(1)
+    fractions = np.linspace(known[0], 1.0, STEPS)
+    return fractions, np.square(PchipInterpolator(known, falling)(fractions))
 
 
 class Probe:

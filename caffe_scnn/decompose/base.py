@@ -29,6 +29,7 @@ class Decomposition(Protocol):
     name: ClassVar[str]
     types: ClassVar[tuple[str, ...]]  # layer types it can take apart
     calibrated: ClassVar[bool]  # does it look at responses on images?
+    sampled: ClassVar[bool]  # does it need single responses behind a ReLU, not only moments?
 
     def prepare(
         self, layers: Sequence[Layer], seed: int, evidence: Evidence | None = None
@@ -62,6 +63,10 @@ class Candidate(Protocol):
 
     def choose(self, budget: int) -> Mask:
         """Choose what to keep of this layer with ``budget`` non-zeros beside the fixed ones."""
+        ...
+
+    def size(self, keep: Mask) -> int:
+        """Count the non-zeros that are written for a choice, the fixed ones included."""
         ...
 
     def error(self, keep: Mask) -> float:

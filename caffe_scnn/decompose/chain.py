@@ -16,7 +16,10 @@ GEOMETRY = (
 
 
 def convolution_chain(
-    layer: Layer, parts: Sequence[tuple[str, Blob, int]], spatial: str
+    layer: Layer,
+    parts: Sequence[tuple[str, Blob, int]],
+    spatial: str,
+    biases: Sequence[Blob] | None = None,
 ) -> tuple[Layer, ...]:
     """Return convolutions in a row that take a convolution's place.
 
@@ -32,7 +35,10 @@ def convolution_chain(
     spatial : str
         Suffix of the part that takes the original's kernel, stride, pad and dilation; the
         others are 1×1.
+    biases : sequence of ndarray, optional
+        The last layer's; the original's by default.
     """
+    biases = layer.blobs[1:] if biases is None else biases
     chain: list[Layer] = []
     bottoms = layer.bottoms
     for suffix, weights, group in parts:
@@ -46,10 +52,47 @@ def convolution_chain(
         proto.bottom.extend(bottoms)
         if not last:
             _make_inner(proto)
+        elif biases and not proto.convolution_param.bias_term:
+            proto.convolution_param.bias_term = True
         bottoms = list(proto.top)
-        biases = layer.blobs[1:] if last else []
-        chain.append(Layer(proto, [weights, *biases], layer.source if last else None))
+        own = biases if last else []
+        chain.append(Layer(proto, [weights, *own], layer.source if last else None))
     return tuple(chain)
+
+
+def inner_product_chain(
+    layer: Layer, down: Blob, up: Blob, biases: Sequence[Blob]
+) -> tuple[Layer, Layer]:
+    """Return two InnerProducts ``/a`` and ``/b`` in the place of one.
+
+    Parameters
+    ----------
+    layer : Layer
+    down : ndarray of shape (r, K)
+    up : ndarray of shape (n, r)
+    biases : sequence of ndarray
+        None or one, of the second.
+    """
+    first, second = layer.copy(), layer.copy()
+    first.proto.name, second.proto.name = f"{layer.name}/a", f"{layer.name}/b"
+    first.proto.top[0] = second.proto.bottom[0] = first.proto.name
+    axis = layer.proto.inner_product_param.axis
+    for part, weights in ((first, down), (second, up)):
+        param = part.proto.inner_product_param
+        param.num_output = len(weights)
+        param.transpose = False
+        param.bias_term = part is second and bool(biases)
+        param.ClearField("weight_filler")
+        if part.proto.param and part.proto.param[0].name:
+            part.proto.param[0].name += part.proto.name.removeprefix(layer.name)
+        part.blobs = [weights]
+    # The first one has flattened everything from this axis on into one.
+    second.proto.inner_product_param.axis = axis if axis >= 0 else -1
+    first.source, first.unknown = None, []
+    first.proto.inner_product_param.ClearField("bias_filler")
+    del first.proto.param[1:], first.proto.loss_weight[:], second.proto.propagate_down[:]
+    second.blobs.extend(biases)
+    return first, second
 
 
 def _part(layer: Layer, suffix: str, weights: Blob, group: int) -> pb.LayerParameter:

@@ -104,8 +104,10 @@ class Work:
         method, layers = target.goal.method, target.layers
         evidence = None
         if method.calibrated and self.calibration is not None:
-            statistics = self.calibration.of_pair(self.original, self.smaller, layers)
-            evidence = self.known[target.name].given(statistics)
+            known = self.known[target.name]
+            keep = method.sampled and known.rectified
+            statistics = self.calibration.of_pair(self.original, self.smaller, layers, keep)
+            evidence = known.given(statistics)
         return method.prepare(layers, self.recipe.seed, evidence)
 
     def apply(self, edits: Sequence[Edit]) -> None:
@@ -140,6 +142,7 @@ def _resolved(work: Work, targets: Sequence[Target]) -> Recipe:
     overrides = {
         layer.name: Goal(target.goal.method, density)
         for target, density in zip(targets, densities, strict=True)
+        if density < 1
         for layer in target.layers
     }
     return replace(recipe, macs=None, layers=tuple(overrides), overrides=overrides)

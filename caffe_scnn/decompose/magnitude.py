@@ -34,6 +34,7 @@ class Magnitude:
         "InnerProduct",
     )
     calibrated: ClassVar[bool] = False
+    sampled: ClassVar[bool] = False
 
     scaled: bool = field(
         default=True,
@@ -76,6 +77,10 @@ class PrunedWeights:
     def choose(self, budget: int) -> Mask:
         """Keep the ``budget`` weights of the largest gains."""
         return for_budget([self.offer], budget)[0]
+
+    def size(self, keep: Mask) -> int:
+        """Count the weights that are kept."""
+        return int(np.count_nonzero(keep))
 
     def error(self, keep: Mask) -> float:
         """Relative weight error of a choice."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from caffe_scnn.decompose.base import Decomposition
+from caffe_scnn.decompose.low_rank import LowRank
 from caffe_scnn.decompose.magnitude import Magnitude
 from caffe_scnn.decompose.obs import Obs
 from caffe_scnn.decompose.scnn import Scnn
 from caffe_scnn.errors import CaffeScnnError
 
-METHODS: tuple[type[Decomposition], ...] = (Scnn, Magnitude, Obs)
+METHODS: tuple[type[Decomposition], ...] = (Scnn, Magnitude, Obs, LowRank)
 
 
 def method_type(name: str) -> type[Decomposition]:

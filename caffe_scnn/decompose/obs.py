@@ -50,6 +50,7 @@ class Obs:
         "InnerProduct",
     )
     calibrated: ClassVar[bool] = True
+    sampled: ClassVar[bool] = False
 
     pattern: str = field(
         default="1x1", metadata={"help": "weights kept together: 1x1, 4x1 …, or N:M"}
@@ -130,6 +131,10 @@ class SparseResponses:
             masks.append(find_support(problem, count, self._pattern))
             left, total = left - count, total - problem.target.size
         return np.concatenate(masks)
+
+    def size(self, keep: Mask) -> int:
+        """Count the weights that are kept."""
+        return int(np.count_nonzero(keep))
 
     def error(self, keep: Mask) -> float:
         """Relative response error of a choice, before rounding to float32."""

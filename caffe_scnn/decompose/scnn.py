@@ -72,6 +72,7 @@ class Scnn:
     name: ClassVar[str] = "scnn"
     types: ClassVar[tuple[str, ...]] = ("Convolution",)
     calibrated: ClassVar[bool] = False
+    sampled: ClassVar[bool] = False
 
     bases: Literal["pca", "dictionary"] = field(
         default="pca", metadata={"help": "how the bases of a channel are found"}
@@ -207,6 +208,10 @@ class Factors:
     def choose(self, budget: int) -> Mask:
         """Keep the bases and coefficients that pay most within ``budget`` non-zeros."""
         return for_budget([self.offer], budget)[0]
+
+    def size(self, keep: Mask) -> int:
+        """Count the coefficients, the bases in use and P."""
+        return self.fixed + self.offer.non_zeros(keep)
 
     def error(self, keep: Mask) -> float:
         """Relative weight error of a choice, before rounding to float32."""

@@ -24,19 +24,27 @@ def rewritten(
     bias_shift : ndarray of shape (n,), optional
         Added to every bias; layers without a bias get one. Biases that were shared stay so.
     """
-    biases: dict[int, Blob] = {}
-    none = np.zeros(0 if bias_shift is None else len(bias_shift), np.float32)
     copies = []
-    for layer in layers:
+    for layer, bias in zip(layers, shifted_biases(layers, bias_shift), strict=True):
         new = layer.copy()
-        new.blobs[0] = weights
-        if bias_shift is not None:
-            old = layer.blobs[1] if len(layer.blobs) > 1 else none
-            shared = biases.setdefault(id(old), (old + bias_shift).astype(np.float32))
-            new.blobs[1:] = [shared]
+        new.blobs = [weights, *bias]
+        if bias and not parameters(new).bias_term:
             parameters(new).bias_term = True
         copies.append(new)
     return copies
+
+
+def shifted_biases(layers: Sequence[Layer], shift: Array | None) -> list[list[Blob]]:
+    """Return the blobs behind the weights of every layer, biases shifted.
+
+    None: as they are, and none where there is none.
+    """
+    if shift is None:
+        return [layer.blobs[1:] for layer in layers]
+    made: dict[int, Blob] = {}
+    none = np.zeros(len(shift), np.float32)
+    old = [layer.blobs[1] if len(layer.blobs) > 1 else none for layer in layers]
+    return [[made.setdefault(id(bias), (bias + shift).astype(np.float32))] for bias in old]
 
 
 def parameters(layer: Layer) -> pb.ConvolutionParameter | pb.InnerProductParameter:
