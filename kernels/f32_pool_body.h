@@ -1,7 +1,6 @@
 /* Max and average pooling of one plane with Caffe's windows: the window is clipped to the image;
  * an average divides by the window clipped to the padded image (pooling_layer.cpp). First the
- * rows of a window are combined over the whole width, then its columns at every position, both of
- * which vectorise for any stride; last, every stride-th window is taken. */
+ * rows of a window are combined over the whole width, then the columns of every window inside. */
 INLINE int ISA(least)(int a, int b) { return a < b ? a : b; }
 INLINE int ISA(most)(int a, int b) { return a > b ? a : b; }
 
@@ -40,17 +39,6 @@ INLINE void ISA(combine_rows)(const scnn_pool *pool, const float *in, int first,
     }
 }
 
-/* Combine the columns of the window that begins at each position of `rows`. */
-INLINE void ISA(combine_columns)(const scnn_pool *pool, const float *rows, float *windows, int max)
-{
-    for (int x = 0; x + pool->kernel_w <= pool->width; x += LANES) {
-        vec sum = vec_load(rows + x);
-        for (int j = 1; j < pool->kernel_w; j++)
-            sum = max ? vec_max(vec_load(rows + x + j), sum) : vec_add(vec_load(rows + x + j), sum);
-        vec_store(windows + x, sum);
-    }
-}
-
 /* The combined columns of a window that hangs over an edge. */
 INLINE float ISA(edge)(const scnn_pool *pool, const float *rows, int x, int max)
 {
@@ -62,29 +50,41 @@ INLINE float ISA(edge)(const scnn_pool *pool, const float *rows, int x, int max)
     return sum;
 }
 
-INLINE void ISA(pool)(const scnn_pool *pool, const float *in, float *out, float *scratch, int max)
+/* Combine the columns of the windows [begin, end), all inside, where the stride is 1 or 2. */
+INLINE void ISA(combine_columns)(const scnn_pool *pool, const float *rows, float *result, int begin,
+                                 int end, int stride, float share, int max)
 {
-    float *rows = scratch, *windows = scratch + pool->width + pool->kernel_w + LANES;
+    for (int x = begin; x < end; x += LANES) {
+        const int left = end - x;
+        const uint32_t mask = left >= LANES ? ~0u >> (32 - LANES) : (1u << left) - 1;
+        const float *at = rows + x * stride - pool->pad_w;
+        vec sum = ISA(load_apart)(at, stride);
+        for (int j = 1; j < pool->kernel_w; j++) {
+            const vec next = ISA(load_apart)(at + j, stride);
+            sum = max ? vec_max(next, sum) : vec_add(next, sum);
+        }
+        vec_store_lanes(result + x, mask, max ? sum : vec_mul(sum, vec_set(share)));
+    }
+}
+
+INLINE void ISA(pool)(const scnn_pool *pool, const float *in, float *out, float *rows, int max)
+{
     int begin, end;
     ISA(interior)(pool, &begin, &end);
+    if (pool->stride_w > 2)
+        begin = end = 0;
     for (int y = 0; y < pool->out_height; y++) {
         const int top = y * pool->stride_h - pool->pad_h;
         const int height = ISA(least)(top + pool->kernel_h, pool->height + pool->pad_h) - top;
         const int last = ISA(least)(top + pool->kernel_h, pool->height);
+        const float share = 1.0f / (float)(height * pool->kernel_w);
         float *result = out + y * pool->out_pitch;
         ISA(combine_rows)(pool, in, ISA(most)(top, 0), last, rows, max);
-        ISA(combine_columns)(pool, rows, windows, max);
-        const float share = max ? 1.0f : 1.0f / (float)(height * pool->kernel_w);
-        int x = begin;
-        if (pool->stride_w == 2)
-            for (; x + LANES < end; x += LANES) {
-                const float *at = windows + 2 * x - pool->pad_w;
-                const vec even = vec_even(vec_load(at), vec_load(at + LANES));
-                vec_store(result + x, vec_mul(even, vec_set(share)));
-            }
-        for (; x < end; x++)
-            result[x] = windows[x * pool->stride_w - pool->pad_w] * share;
-        for (x = begin ? 0 : end; x < pool->out_width; x = x + 1 == begin ? end : x + 1) {
+        if (pool->stride_w == 1)
+            ISA(combine_columns)(pool, rows, result, begin, end, 1, share, max);
+        else
+            ISA(combine_columns)(pool, rows, result, begin, end, 2, share, max);
+        for (int x = begin ? 0 : end; x < pool->out_width; x = x + 1 == begin ? end : x + 1) {
             const int left = x * pool->stride_w - pool->pad_w;
             const int width = ISA(least)(left + pool->kernel_w, pool->width + pool->pad_w) - left;
             const float sum = ISA(edge)(pool, rows, x, max);
