@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -50,6 +50,7 @@ class Tensor:
     border: Border = Border()
     at: int = 0
     item: int = 0
+    _planes: Planes | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.item = self.item or self.channels * self.plane
@@ -104,17 +105,20 @@ class Tensor:
         return self.plane == self.height * self.width and (self.item == own or self.items == 1)
 
     def planes(self) -> Planes:
-        """Return the geometry for the kernels."""
-        return Planes(
-            self.at,
-            self.channels,
-            self.height,
-            self.width,
-            self.pitch,
-            self.lead,
-            self.plane,
-            self.item,
-        )
+        """Return the geometry for the kernels, made once for each place in memory."""
+        known = self._planes
+        if known is None or known.at != self.at or known.item != self.item:
+            known = self._planes = Planes(
+                self.at,
+                self.channels,
+                self.height,
+                self.width,
+                self.pitch,
+                self.lead,
+                self.plane,
+                self.item,
+            )
+        return known
 
     def run(self) -> Planes:
         """Return the geometry of a contiguous tensor as one plane of one row."""
