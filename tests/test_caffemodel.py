@@ -17,7 +17,12 @@ from proto_strategies import layers
 from caffe_scnn.errors import FormatError, OutputError
 from caffe_scnn.model import caffemodel
 from caffe_scnn.model.blob import StoredBlob, read_binaryproto
-from caffe_scnn.model.caffemodel import StoredNet, read_caffemodel, write_caffemodel
+from caffe_scnn.model.caffemodel import (
+    StoredNet,
+    count_caffemodel,
+    read_caffemodel,
+    write_caffemodel,
+)
 from caffe_scnn.model.net import Layer, Net
 from caffe_scnn.model.wire import encode_head, encode_varint
 from caffe_scnn.proto import caffe_pb2 as pb
@@ -334,3 +339,22 @@ def test_hdf5_of_others_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(FormatError, match="damaged HDF5"):
         read_caffemodel(path)
+
+
+def test_counting_agrees_with_reading(golden_dir):
+    files = sorted(golden_dir.glob("nets/*.caffemodel")) + sorted(golden_dir.glob("legacy/*model"))
+    assert files
+    for file in files:
+        read, counted = read_caffemodel(file).layers, count_caffemodel(file)
+        assert [(n.name, n.type) for n in read] == [(n.name, n.type) for n in counted]
+        for layer, other in zip(read, counted, strict=True):
+            for blob, count in zip(layer.blobs, other.blobs, strict=True):
+                assert (blob.shape, blob.array.size) == (count.shape, count.values)
+                assert np.count_nonzero(blob.array) == count.nonzeros
+
+
+def test_counting_goes_on_after_a_piece(golden_dir, monkeypatch):
+    file = golden_dir / "nets" / "lenet.caffemodel"
+    want = count_caffemodel(file)
+    monkeypatch.setattr("caffe_scnn.model.blob._PIECE", 7)
+    assert count_caffemodel(file) == want

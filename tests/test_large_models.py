@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -21,6 +22,17 @@ from caffe_scnn.loading import load
 load(*sys.argv[1:])
 status = pathlib.Path("/proc/self/status").read_text()
 print(1024 * int(re.search(r"VmHWM:\\s*(\\d+)", status)[1]))
+"""
+
+INFO = """
+import pathlib, re, sys, time
+begin = time.perf_counter()
+from caffe_scnn.cli import main
+try: main(["info", sys.argv[1], "--json"])
+except SystemExit as end: assert not end.code
+status = pathlib.Path("/proc/self/status").read_text()
+peak = 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", status)[1])
+print(peak, time.perf_counter() - begin, file=sys.stderr)
 """
 
 
@@ -92,3 +104,25 @@ def test_vgg16_is_written_and_loaded_at_the_speed_of_memory(tmp_path: Path) -> N
     for layer, other in zip(net, again, strict=True):
         for blob, read in zip(layer.blobs, other.blobs, strict=True):
             assert np.array_equal(blob, read)
+
+
+@pytest.mark.large
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_info_on_a_large_caffemodel_is_quick_and_needs_little_memory(tmp_path: Path) -> None:
+    prototxt, model = tmp_path / "a.prototxt", tmp_path / "a.caffemodel"
+    prototxt.write_text(vgg16())
+    net = load(prototxt)
+    for layer in net:
+        layer.blobs = [np.ones(b.shape, np.float32) for b in layer.blobs]
+    net.layer("fc6").blobs[0][:, ::2] = 0
+    params = sum(blob.size for layer in net for blob in layer.blobs)
+    zeros = net.layer("fc6").blobs[0].size // 2
+    write_caffemodel(net, model)
+    child = [sys.executable, "-c", INFO, str(model)]
+    done = subprocess.run(child, check=True, capture_output=True, text=True)
+    peak, seconds = map(float, done.stderr.split())
+    print(f"\ninfo: {seconds:.2f} s, peak {peak / 1e6:.0f} MB")
+    total = json.loads(done.stdout)["total"]
+    assert (total["params"], total["nonzeros"]) == (params, params - zeros)
+    assert seconds < 2
+    assert peak < 200e6

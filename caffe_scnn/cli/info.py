@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from caffe_scnn.batch import ModelFiles
 from caffe_scnn.cli.front_door import examples
 from caffe_scnn.cli.models import Models, takes_models
 from caffe_scnn.cli.opening import Opening, opening_options
 from caffe_scnn.layers.summary import LayerSummary, NetSummary, summarize
-from caffe_scnn.model.caffemodel import StoredNet, read_caffemodel
+from caffe_scnn.model.caffemodel import LayerCount, count_caffemodel
 from caffe_scnn.report import Column, Report, Table
 from caffe_scnn.report.numbers import count, names, percent, shape, shapes
 
@@ -63,7 +62,7 @@ def command(models: Models, opening: Opening) -> None:
 def describe(model: ModelFiles, opening: Opening) -> Report:
     """Describe a net, or a caffemodel that is given in the prototxt's place."""
     if model.prototxt is not None and model.caffemodel is None and is_binary(model.prototxt):
-        return stored_report(read_caffemodel(model.prototxt))
+        return stored_report(count_caffemodel(model.prototxt))
     net = opening.load(model)
     return net_report(summarize(net), weights=model.caffemodel is not None)
 
@@ -86,12 +85,12 @@ def _row(layer: LayerSummary, weights: bool) -> dict[str, Any]:
     return asdict(layer) | (counted if weights else dict.fromkeys(OF_WEIGHTS))
 
 
-def stored_report(stored: StoredNet) -> Report:
+def stored_report(layers: list[LayerCount]) -> Report:
     """Make the report of a caffemodel."""
     rows = []
-    for layer in stored.layers:
-        params = sum(blob.array.size for blob in layer.blobs)
-        nonzeros = sum(int(np.count_nonzero(blob.array)) for blob in layer.blobs)
+    for layer in layers:
+        params = sum(blob.values for blob in layer.blobs)
+        nonzeros = sum(blob.nonzeros for blob in layer.blobs)
         rows.append(
             {
                 "name": layer.name,

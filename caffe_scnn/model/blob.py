@@ -56,6 +56,26 @@ class StoredBlob:
     array: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class BlobCount:
+    """A blob without its values: shape, number of values and of those that are not zero."""
+
+    shape: tuple[int, ...]
+    values: int
+    nonzeros: int
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """A checked blob: its shape, and the runs of its values (``width`` bytes each)."""
+
+    shape: tuple[int, ...]
+    legacy: bool
+    runs: list[WireField]
+    width: int
+    count: int
+
+
 @dataclass
 class _Content:
     """What a BlobProto holds: its shape, and where its values lie in the file."""
@@ -103,6 +123,30 @@ def read_blob(file: WireFile, start: int, end: int, owner: str) -> StoredBlob:
     FormatError
         The bytes are no BlobProto, or the number of values is not what the shape says.
     """
+    layout = _layout(file, start, end, owner)
+    array = np.empty(layout.count, np.float32)
+    _load(file, layout.runs, layout.width, array)
+    return StoredBlob(layout.shape, layout.legacy, array.reshape(layout.shape))
+
+
+def count_blob(file: WireFile, start: int, end: int, owner: str) -> BlobCount:
+    """Count the non-zero values of a BlobProto, a piece at a time; see :func:`read_blob`."""
+    layout = _layout(file, start, end, owner)
+    nonzeros = 0
+    piece = np.empty(_PIECE, np.float32)
+    for run in layout.runs:
+        stride = run.stride or layout.width
+        count = _values(file, run, layout.width)
+        for first in range(0, count, _PIECE):
+            part = piece[: count - first]
+            at = run.start + first * stride
+            _load_run(file, run._replace(start=at), layout.width, part)
+            nonzeros += int(np.count_nonzero(part))
+    return BlobCount(layout.shape, layout.count, nonzeros)
+
+
+def _layout(file: WireFile, start: int, end: int, owner: str) -> _Layout:
+    """Find a blob's values and check that they are as many as its shape says."""
     content = _Content()
     for part in file.fields(start, end):
         _note(file, content, part)
@@ -117,9 +161,7 @@ def read_blob(file: WireFile, start: int, end: int, owner: str) -> StoredBlob:
             f"but {stored} are stored{_why(content)}",
             start,
         )
-    array = np.empty(stored, np.float32)
-    _load(file, runs, width, array)
-    return StoredBlob(shape, bool(content.legacy), array.reshape(shape))
+    return _Layout(shape, bool(content.legacy), runs, width, stored)
 
 
 def _note(file: WireFile, content: _Content, part: WireField) -> None:
@@ -169,14 +211,18 @@ def _load(
     at = 0
     for run in runs:
         count = _values(file, run, width)
-        target = array[at : at + count]
-        if run.wire == BYTES and width == 4:
-            file.read_into(target.view(np.uint8).data, run.start)
-            if sys.byteorder == "big":
-                target.byteswap(inplace=True)
-        else:
-            _convert(file, run, width, target)
+        _load_run(file, run, width, array[at : at + count])
         at += count
+
+
+def _load_run(file: WireFile, run: WireField, width: int, target: NDArray[np.float32]) -> None:
+    """Fill an array with as many values as it holds, from the start of a run."""
+    if run.wire == BYTES and width == 4:
+        file.read_into(target.view(np.uint8).data, run.start)
+        if sys.byteorder == "big":
+            target.byteswap(inplace=True)
+    else:
+        _convert(file, run, width, target)
 
 
 def _convert(file: WireFile, run: WireField, width: int, target: NDArray[np.float32]) -> None:

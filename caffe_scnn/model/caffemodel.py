@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from caffe_scnn.errors import OutputError
 from caffe_scnn.model.atomic import atomic_write
-from caffe_scnn.model.blob import StoredBlob, encode_blob, read_blob
+from caffe_scnn.model.blob import BlobCount, StoredBlob, count_blob, encode_blob, read_blob
 from caffe_scnn.model.hdf5 import SUFFIXES, is_hdf5, read_hdf5, write_hdf5
 from caffe_scnn.model.layer_names import V1_TYPES
 from caffe_scnn.model.net import Layer, Net
@@ -41,6 +43,15 @@ class StoredLayer:
     name: str
     type: str
     blobs: list[StoredBlob] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """One layer of a caffemodel without its values: shapes and numbers of non-zeros."""
+
+    name: str
+    type: str
+    blobs: list[BlobCount]
 
 
 @dataclass(eq=False)
@@ -88,29 +99,93 @@ def read_caffemodel(path: str | Path) -> StoredNet:
     if is_hdf5(path):
         return StoredNet(str(path), "", read_hdf5(path), "HDF5")
     with WireFile(path) as file:
-        net = StoredNet(file.path, "", [], "V2")
-        generations = set()
-        for part in file.fields(0, file.size):
-            if part.wire != BYTES:
-                continue
-            if part.number == _NAME:
-                net.name = _text(file, part)
-            elif part.number in (_V1_LAYERS, _LAYER):
-                generations.add("V2" if part.number == _LAYER else "V1")
-                _read_layer(file, part, net)
-        if len(generations) > 1:
-            raise file.error('has both "layer" and the old "layers"; Caffe refuses such a file')
-        if not net.layers:
-            raise file.error("holds no layers; is it a caffemodel (and not a mean image)?")
-        return net
+        found = _scan(file)
+        layers = []
+        for one in found.layers:
+            owned = [(part, one.owner(i)) for i, part in enumerate(one.blobs)]
+            blobs = [read_blob(file, part.start, part.end, owner) for part, owner in owned]
+            layers.append(StoredLayer(one.name, one.type, blobs))
+        return StoredNet(file.path, found.name, layers, found.generation)
+
+
+def count_caffemodel(path: str | Path) -> list[LayerCount]:
+    """Count the non-zero values of a caffemodel, a piece of the file at a time.
+
+    Returns
+    -------
+    list of LayerCount
+        Its layers in file order; only a few megabytes are held, whatever the size of the file.
+
+    Raises
+    ------
+    FormatError
+        As :func:`read_caffemodel`.
+    """
+    if is_hdf5(path):
+        return [_count(layer) for layer in read_hdf5(path)]
+    with WireFile(path) as file:
+        layers = []
+        for one in _scan(file).layers:
+            owned = [(part, one.owner(i)) for i, part in enumerate(one.blobs)]
+            blobs = [count_blob(file, part.start, part.end, owner) for part, owner in owned]
+            layers.append(LayerCount(one.name, one.type, blobs))
+        return layers
+
+
+def _count(layer: StoredLayer) -> LayerCount:
+    """Count what has been read."""
+    arrays = [blob.array for blob in layer.blobs]
+    counts = [BlobCount(a.shape, a.size, int(np.count_nonzero(a))) for a in arrays]
+    return LayerCount(layer.name, layer.type, counts)
+
+
+@dataclass(eq=False)
+class _FoundLayer:
+    """A layer whose blobs have not been read: where they lie in the file."""
+
+    name: str = ""
+    type: str = ""
+    blobs: list[WireField] = field(default_factory=list)
+
+    def owner(self, blob: int) -> str:
+        """Name a blob in messages."""
+        return f'layer "{self.name}", blob {blob}:'
+
+
+@dataclass(eq=False)
+class _Found:
+    """A net whose blobs have not been read."""
+
+    name: str = ""
+    generation: str = "V2"
+    layers: list[_FoundLayer] = field(default_factory=list)
+
+
+def _scan(file: WireFile) -> _Found:
+    """Find the layers of a caffemodel and their blobs."""
+    net = _Found()
+    generations = set()
+    for part in file.fields(0, file.size):
+        if part.wire != BYTES:
+            continue
+        if part.number == _NAME:
+            net.name = _text(file, part)
+        elif part.number in (_V1_LAYERS, _LAYER):
+            generations.add("V2" if part.number == _LAYER else "V1")
+            _scan_layer(file, part, net)
+    if len(generations) > 1:
+        raise file.error('has both "layer" and the old "layers"; Caffe refuses such a file')
+    if not net.layers:
+        raise file.error("holds no layers; is it a caffemodel (and not a mean image)?")
+    return net
 
 
 def _text(file: WireFile, part: WireField) -> str:
     return file.read(part.start, part.end).decode("utf-8", "replace")
 
 
-def _read_layer(file: WireFile, part: WireField, net: StoredNet) -> None:
-    layer = StoredLayer("", "")
+def _scan_layer(file: WireFile, part: WireField, net: _Found) -> None:
+    layer = _FoundLayer()
     if part.number == _LAYER:
         _fill_layer(file, part, layer, _V2)
     else:
@@ -120,8 +195,8 @@ def _read_layer(file: WireFile, part: WireField, net: StoredNet) -> None:
     net.layers.append(layer)
 
 
-def _fill_layer(file: WireFile, message: WireField, layer: StoredLayer, numbers: _Numbers) -> bool:
-    """Read one layer message; tells whether there was a V0 layer inside."""
+def _fill_layer(file: WireFile, message: WireField, layer: _FoundLayer, numbers: _Numbers) -> bool:
+    """Scan one layer message; tells whether there was a V0 layer inside."""
     nested = []
     blobs = []
     for part in file.fields(message.start, message.end):
@@ -135,9 +210,7 @@ def _fill_layer(file: WireFile, message: WireField, layer: StoredLayer, numbers:
             nested.append(part)
     for part in nested:
         _fill_layer(file, part, layer, _V0)
-    for part in blobs:
-        owner = f'layer "{layer.name}", blob {len(layer.blobs)}:'
-        layer.blobs.append(read_blob(file, part.start, part.end, owner))
+    layer.blobs += blobs
     return bool(nested)
 
 
