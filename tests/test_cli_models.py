@@ -614,3 +614,15 @@ def test_doctor_tells_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "in use" in call("doctor").stdout
     monkeypatch.setenv("CAFFE_SCNN_ISA", "mmx")
     assert "mmx" in refusal("doctor")
+
+
+def test_info_tells_what_is_subtracted_from_pictures(tmp_path: Path) -> None:
+    model = make_model(tmp_path)
+    assert "preprocessing" not in answer("info", model.prototxt)
+    (tmp_path / "preprocess.toml").write_text("mean = [104, 117, 123]\nscale = 0.017\n")
+    said = answer("info", model.prototxt)["preprocessing"]
+    assert "(pixel - [104, 117, 123]) * 0.017" in said and "bgr" in said
+    assert said in call("info", model.prototxt, model.caffemodel).stdout
+    (tmp_path / "preprocess.toml").write_text("mean = [1, 2]\n")
+    said = answer("info", model.prototxt)["preprocessing"]
+    assert said.startswith("cannot be used: ") and "2 values per pixel" in said

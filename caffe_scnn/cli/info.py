@@ -8,12 +8,15 @@ from typing import Any
 
 import click
 
-from caffe_scnn.batch import ModelFiles
+from caffe_scnn.batch import USER_ERRORS, ModelFiles, explain
 from caffe_scnn.cli.front_door import examples
 from caffe_scnn.cli.models import Models, takes_models
 from caffe_scnn.cli.opening import Opening, opening_options
+from caffe_scnn.evaluate.arrays import input_shapes
 from caffe_scnn.layers.summary import LayerSummary, NetSummary, summarize
 from caffe_scnn.model.caffemodel import LayerCount, count_caffemodel
+from caffe_scnn.model.net import Net
+from caffe_scnn.preprocess import FILE_NAME, Preprocess, Transformer
 from caffe_scnn.report import Column, Report, Table
 from caffe_scnn.report.numbers import count, names, percent, shape, shapes
 
@@ -54,7 +57,8 @@ def command(models: Models, opening: Opening) -> None:
     """Show the layers of a model: shapes, multiply-accumulates, parameters, density.
 
     PROTOTXT alone gives shapes, MACs and parameter counts; a CAFFEMODEL alone gives what is
-    stored in it. MACs count every weight; density is non-zeros over parameters.
+    stored in it. With a preprocess.toml beside the model, what is subtracted from pictures is
+    told too. MACs count every weight; density is non-zeros over parameters.
     """
     models.deliver(lambda model: describe(model, opening))
 
@@ -64,7 +68,25 @@ def describe(model: ModelFiles, opening: Opening) -> Report:
     if model.prototxt is not None and model.caffemodel is None and is_binary(model.prototxt):
         return stored_report(count_caffemodel(model.prototxt))
     net = opening.load(model)
-    return net_report(summarize(net), weights=model.caffemodel is not None)
+    report = net_report(summarize(net), weights=model.caffemodel is not None)
+    return _with_preprocessing(report, model, net)
+
+
+def _with_preprocessing(report: Report, model: ModelFiles, net: Net) -> Report:
+    """Add what becomes of pictures, when a preprocess.toml beside the model says it."""
+    if not (model.folder / FILE_NAME).exists():
+        return report
+    images = {name: shape for name, shape in input_shapes(net).items() if len(shape or ()) == 4}
+    if len(images) != 1:  # classify and evaluate would not know which one is meant
+        return report
+    name, shape = images.popitem()
+    try:
+        settings = Preprocess.beside(model.folder)
+        said = Transformer(settings, name, shape or ()).describe()
+    except USER_ERRORS as error:  # the layers are worth showing all the same
+        said = f"cannot be used: {explain(error)}"
+    data = {**report.data, "preprocessing": said}
+    return Report(data, (*report.parts, f"preprocessing ({FILE_NAME}): {said}"))
 
 
 def is_binary(path: Path) -> bool:
