@@ -248,6 +248,16 @@ def test_weights_are_saved_copied_and_shared(net, files, tmp_path):
     assert agrees(net.forward()["prob"], expected(third, data)["prob"])
 
 
+@pytest.mark.parametrize("save", ["save", "save_hdf5"])
+def test_hdf5_weights(net, files, tmp_path, save):
+    pytest.importorskip("h5py")
+    getattr(net, save)(str(tmp_path / "new.h5"))
+    other = caffe.Net(files[0], caffe.TEST)
+    other.load_hdf5(str(tmp_path / "new.h5"))
+    data = picture()
+    assert agrees(other.forward(data=data)["prob"], net.forward(data=data)["prob"])
+
+
 def test_weights_of_other_layers_are_left_out_and_wrong_ones_refused(tmp_path, files):
     renamed = tmp_path / "renamed.prototxt"
     renamed.write_text(TINY.replace('name: "fc"', 'name: "fc-new"'))

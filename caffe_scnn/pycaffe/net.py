@@ -13,6 +13,7 @@ from caffe_scnn.errors import ModelError
 from caffe_scnn.layers.shapes import infer_shapes
 from caffe_scnn.loading import open_net
 from caffe_scnn.model.caffemodel import write_caffemodel
+from caffe_scnn.model.hdf5 import write_hdf5
 from caffe_scnn.pycaffe.blob import Blob, Values
 from caffe_scnn.pycaffe.evaluation import Evaluation
 from caffe_scnn.pycaffe.layer import Layer
@@ -263,18 +264,16 @@ class Net:
         self._evaluation.forget_weights()
 
     def save(self, filename: str) -> None:
-        """Write the weights as a caffemodel."""
-        if str(filename).endswith((".h5", ".hdf5")):
-            self.save_hdf5(filename)
+        """Write the weights: HDF5 where the name ends in ``.h5``, else a caffemodel."""
         write_caffemodel(self._net, filename)
 
-    def save_hdf5(self, filename: str) -> NoReturn:
-        """Refuse: use :meth:`save`."""
-        raise NotImplementedError(f"{filename}: HDF5 is not written here; save a .caffemodel")
+    def save_hdf5(self, filename: str) -> None:
+        """Write the weights as HDF5, whatever the name."""
+        write_hdf5(self._net, filename)
 
-    def load_hdf5(self, filename: str) -> NoReturn:
-        """Refuse: use :meth:`copy_from`."""
-        raise NotImplementedError(f"{filename}: HDF5 is not read here; copy from a .caffemodel")
+    def load_hdf5(self, filename: str) -> None:
+        """Copy the weights of an HDF5 file; :meth:`copy_from` takes both forms."""
+        self.copy_from(filename)
 
     # --- what there is not -----------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ def load_weights(net: Net, path: str | Path | None) -> None:
     ModelError
         A blob of the file has another shape than the net's.
     """
-    binding = _bind(net, read(path) if path is not None else None)
+    binding = _bind(net, read_caffemodel(path) if path is not None else None)
     missing = {(row.layer, row.blob) for row in binding.with_status(MISSING)}
     if path is not None and missing:
         names = ", ".join(dict.fromkeys(row.layer for row in binding.with_status(MISSING)))
@@ -48,21 +48,12 @@ def copy_weights(net: Net, path: str | Path) -> None:
         A blob of the file has another shape than the net's.
     """
     target = net.copy()
-    binding = _bind(target, read(path))
+    binding = _bind(target, read_caffemodel(path))
     loaded = {(row.layer, row.blob) for row in binding.with_status(LOADED)}
     for layer, source in zip(net, target, strict=True):
         for i, blob in enumerate(layer.blobs):
             if (layer.name, i) in loaded:
                 np.copyto(blob, source.blobs[i])
-
-
-def read(path: str | Path) -> StoredNet:
-    """Read a caffemodel; HDF5 files are refused with what to do."""
-    if str(path).endswith((".h5", ".hdf5")):
-        raise NotImplementedError(
-            f"{path}: HDF5 weights are not read here; convert them to .caffemodel first"
-        )
-    return read_caffemodel(path)
 
 
 def _bind(net: Net, stored: StoredNet | None) -> Binding:
