@@ -128,3 +128,10 @@ def test_agreement_counts_first_classes_and_diverges_from_zero():
     assert found.same_top1 == 50
     assert found.divergence == pytest.approx(np.mean((p * np.log(p / q)).sum(axis=1)))
     assert divergence(p, 2 * p, False) == pytest.approx(1)
+
+
+def test_halves_part_the_images():
+    first, second = Images(np.arange(7.0)).halves()
+    parts = [[image for _, batch in half.batches() for image in batch] for half in (first, second)]
+    assert parts == [[0, 2, 4, 6], [1, 3, 5]]
+    assert [len(half) for half in Images(["one"]).halves()] == [1, 1]

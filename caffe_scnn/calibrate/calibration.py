@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from zlib import crc32
 
 import numpy as np
@@ -53,6 +53,11 @@ class Calibration:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_picked", self.images.pick(IMAGES, self.seed))
+
+    def halves(self) -> tuple[Calibration, Calibration]:
+        """Return two of the same kind with half the images each: to fit, and to judge the fit."""
+        first, second = self._picked.halves()
+        return replace(self, images=first), replace(self, images=second)
 
     def of_layers(self, net: Net, layers: Sequence[Layer]) -> dict[str, LayerStatistics]:
         """Return statistics of layers of a net, as it is.

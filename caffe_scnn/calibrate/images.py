@@ -69,7 +69,14 @@ class Images:
         """Return ``count`` of the images, in their order; all of them if there are not more."""
         if count >= len(self):
             return self
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
+        return self._chosen(np.sort(np.random.default_rng(seed).permutation(len(self))[:count]))
+
+    def halves(self) -> tuple[Images, Images]:
+        """Return every other image, and the rest; one image alone is both halves."""
+        at = np.arange(len(self))
+        return self._chosen(at[::2]), self._chosen(at[1::2] if len(at) > 1 else at)
+
+    def _chosen(self, at: NDArray[np.int64]) -> Images:
         items = self._items
-        few = items[chosen] if isinstance(items, np.ndarray) else [items[i] for i in chosen]
+        few = items[at] if isinstance(items, np.ndarray) else [items[i] for i in at]
         return Images(few, self._prepare, self._size)

@@ -127,8 +127,11 @@ def _resolved(work: Work, targets: Sequence[Target]) -> Recipe:
     recipe = work.recipe
     assert recipe.macs is not None
     statistics = {}
+    judge = None
     if work.calibration is not None:
-        statistics = work.calibration.of_layers(work.smaller, [t.layers[0] for t in targets])
+        # What a layer loses shows on images it was not fitted to: small layers learn theirs.
+        fit, judge = work.calibration.halves()
+        statistics = fit.of_layers(work.smaller, [t.layers[0] for t in targets])
     candidates = [
         target.goal.method.prepare(
             target.layers,
@@ -137,7 +140,7 @@ def _resolved(work: Work, targets: Sequence[Target]) -> Recipe:
         )
         for target in targets
     ]
-    found = curves(work.smaller, targets, candidates, work.calibration, work.on_layer)
+    found = curves(work.smaller, targets, candidates, judge, work.on_layer)
     densities = allocate(found, budget_of(work.smaller, targets, recipe.macs))
     overrides = {
         layer.name: Goal(target.goal.method, density)
