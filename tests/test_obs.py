@@ -244,3 +244,18 @@ def test_output_scales_are_those_of_batch_norm():
     assert Evidence.assumed(conv).output_scales == pytest.approx(
         1 / np.linalg.norm(weight_rows(conv)[0], axis=1)
     )
+
+
+def test_the_reported_error_is_that_between_the_two_nets():
+    net = net_of(*CHAIN)
+    x = images(count=300)
+    calibration = Calibration(Images(x), threads=1)
+    found = compress(net, Recipe(Goal(Obs(), 0.3), layers=("conv*",)), calibration=calibration)
+    nets = (net, found.net)
+    first, second = (Executor(n, threads=1).run({"data": x}, ["conv3"])["conv3"] for n in nets)
+    off, full = (y - y.mean((0, 2, 3), keepdims=True) for y in (first - second, first))
+    measured = np.linalg.norm(off) / np.linalg.norm(full)
+    assert found.reports[-1].response_error == pytest.approx(measured, rel=0.1)
+    np.testing.assert_allclose(
+        first.mean((0, 2, 3)), second.mean((0, 2, 3)), atol=1e-3 * np.abs(first).max()
+    )
