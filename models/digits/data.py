@@ -1,6 +1,9 @@
 """The digits of scikit-learn as a fixed training and test split (no torch needed).
 
-python models/digits/data.py test.npz     # x: (360, 1, 8, 8) pixels 0…16, y: classes
+python models/digits/data.py test.npz unlabelled.npz
+
+test.npz: the held-out digits, x (360, 1, 8, 8) pixels 0…16 and y classes; unlabelled.npz: x
+(1437, 1, 8, 8) of the training digits, for methods that look at pictures.
 """
 
 from __future__ import annotations
@@ -25,5 +28,6 @@ def split() -> tuple[tuple[NDArray[np.float32], NDArray[np.int64]], ...]:
 
 
 if __name__ == "__main__":
-    x, y = split()[1]
+    (seen, _), (x, y) = split()
     np.savez(sys.argv[1], x=x, y=y)
+    np.savez(sys.argv[2], x=seen)

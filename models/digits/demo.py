@@ -1,4 +1,4 @@
-"""The demo: compress the digits net in two ways, and show what it costs and what it brings.
+"""The demo: compress the digits net in three ways, and show what it costs and what it brings.
 
 Every line that begins with ``$`` is the command as a user would type it, and is really run.
 """
@@ -13,7 +13,15 @@ from pathlib import Path
 HERE = Path("models/digits")  # the demo is run from the top of the repository
 OUT = Path("demo-output")
 MODEL = [f"{HERE}/deploy.prototxt", f"{HERE}/weights.caffemodel"]
-DENSITY = "0.15"
+# method: what to say about it, and its options
+METHODS = {
+    "magnitude": ("Small weights cut off:", "--density", "0.15", "--global"),
+    "scnn": ("As many non-zeros, in bases of each channel:", "--density", "0.15", "--global"),
+    "obs": (
+        "Weights cut by what they do to responses on digits without labels, the rest refitted:",
+        "--macs", "0.1", "--input", "SEEN",
+    ),
+}  # fmt: skip
 
 
 def shell(*words: str) -> None:
@@ -29,15 +37,17 @@ def main() -> None:
     """Run the session."""
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
-    digits = f"{OUT}/held_out.npz"
+    digits, seen = f"{OUT}/held_out.npz", f"{OUT}/unlabelled.npz"
     print("A small net that reads digits, trained beforehand; 360 digits it has never seen.")
-    shell("python", f"{HERE}/data.py", digits)
+    shell("python", f"{HERE}/data.py", digits, seen)
     shell("caffe-scnn", "info", *MODEL)
     shell("caffe-scnn", "evaluate", "classify", *MODEL, "--input", digits)
-    for method in ("magnitude", "scnn"):
+    for method, how in METHODS.items():
+        print(f"\n{how[0]}")
         folder = f"{OUT}/{method}"
         sparse = [f"{folder}/deploy.prototxt", f"{folder}/weights.caffemodel"]
-        cut = ["--method", method, "--density", DENSITY, "--global", "--threads", "1"]
+        options = [seen if option == "SEEN" else option for option in how[1:]]
+        cut = ["--method", method, *options, "--threads", "1"]
         shell("caffe-scnn", "compress", *MODEL, "-o", folder, *cut)
         shell("caffe-scnn", "evaluate", "classify", *sparse, "--input", digits)
     shell("caffe-scnn", "run", *sparse, "--random-input", "-o", f"{OUT}/blobs.npz")
