@@ -12,7 +12,7 @@ from caffe_scnn.engine.nodes import Node, Value
 from caffe_scnn.engine.ops.base import Context, Op
 from caffe_scnn.engine.ops.finish import finish_of
 from caffe_scnn.engine.tensor import Border, Float32
-from caffe_scnn.engine.threads import MOVED, threads_for
+from caffe_scnn.engine.threads import threads_for
 from caffe_scnn.layers.base import ConvolutionSpec, Weights
 
 
@@ -46,8 +46,8 @@ class DepthwiseOp(Op):
         slope = finish.slope
         if slope is not None:
             slope = np.broadcast_to(np.float32(slope), len(weights)).copy()
-        work = MOVED * int(np.prod(self.reads[0].shape))
-        self.threads = threads_for(max(self.nonzero_macs, work), context.threads)
+        # a plane's few sums cost about eight times what they would in a dense layer
+        self.threads = threads_for(8 * self.macs, context.threads)
         self.convolution = Depthwise(
             context.isa,
             weights,

@@ -24,7 +24,7 @@ class PoolingOp(Op):
         assert isinstance(node.spec, PoolingSpec)
         self.isa, self.spec = context.isa, node.spec
         self.kernel = f"f32_{node.spec.method}pool__{context.isa}"
-        work = MOVED * int(np.prod(self.writes[0].shape))
+        work = 2 * MOVED * int(np.prod(self.reads[0].shape))
         self.threads = threads_for(work, context.threads)
         row = 2 * (self.reads[0].width + node.spec.kernel[1] + 16)
         self.rows = np.empty((self.threads, row), np.float32)
