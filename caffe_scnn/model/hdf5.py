@@ -93,7 +93,7 @@ def write_hdf5(net: Net, path: str | Path) -> None:
 
 def _h5py(path: str) -> Any:
     try:
-        import h5py  # type: ignore[import-untyped]  # it has no stubs
+        import h5py  # it has no stubs
     except ImportError as error:
         raise FormatError(
             "is HDF5, which needs h5py: pip install 'caffe_scnn[hdf5]'", path
