@@ -50,7 +50,7 @@ class BuildExt(build_ext):
 
 compile_args = ["-std=c11", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-Wall"]
 link_args: list[str] = []
-compile_args += ["-O1", "-g", "-fsanitize=address,undefined"] if DEBUG else ["-O3"]
+compile_args += ["-O1", "-g1", "-fsanitize=address,undefined"] if DEBUG else ["-O3"]
 if DEBUG:
     link_args += ["-fsanitize=address,undefined"]
 if OPENMP:

@@ -61,9 +61,19 @@ def test_links_are_followed(tmp_path: Path) -> None:
 def test_unwritable_places_are_one_message(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
     target = tmp_path / place
-    with pytest.raises(OutputError, match=target.name), atomic_write(target):
+    with pytest.raises(OutputError, match=target.name) as caught, atomic_write(target):
         pass
+    assert ".part" not in str(caught.value)
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(OutputError, match=rf"\({tmp_path / 'file'}\)"),
+        output_directory(tmp_path / "file" / "out"),
+    ):
+        pass
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have names on POSIX only")

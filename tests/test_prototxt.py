@@ -147,6 +147,7 @@ REFUSED = {
     "layer { pooling_param { pad: -1 } }": ("1:30", "from 0 to 4294967295"),
     "layer { pooling_param { pad: 4294967296 } }": ("1:30", "out of range"),
     "layer { pooling_param { pad: ٣ } }": ("1:30", "has no meaning"),
+    "layer { type: \udcff }": ("1:15", "the byte 0xff is not UTF-8"),
     "layer { pooling_param { pad: %s } }" % ("9" * 5000): ("1:30", "out of range"),
     "layer { pooling_param { pad: 09 } }": ("1:30", "not an octal number"),
     "layer { concat_param { axis: 2147483648 } }": ("1:30", "out of range"),

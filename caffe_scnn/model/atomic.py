@@ -19,7 +19,9 @@ def _sibling(path: Path) -> Path:
 
 
 def _failure(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"{path}: cannot be written: {error.strerror or error}")
+    place = str(error.filename or "")  # a file in the way, but not the hidden one of our own
+    where = "" if not place or place.endswith(".part") or place == str(path) else f" ({place})"
+    return OutputError(f"{path}: cannot be written: {error.strerror or error}{where}")
 
 
 def _create(path: Path) -> BinaryIO:

@@ -72,4 +72,7 @@ def _strange(text: str, at: int) -> str:
         return "the string that starts here is never closed; add the missing quote"
     if is_binary(text):
         return NO_TEXT
+    if "\udc80" <= text[at] <= "\udcff":  # how undecodable bytes are kept
+        byte = ord(text[at]) - 0xDC00
+        return f"the byte 0x{byte:02x} is not UTF-8 text; remove it or put it into quotes"
     return f"the character {text[at]!r} has no meaning here; remove it or put it into quotes"
