@@ -23,6 +23,7 @@ ORDER = [
     "pycaffe",
     "batch",
     "report",
+    "detect",
     "weights",
     "evaluate",
     "convert",

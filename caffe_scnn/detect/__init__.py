@@ -1,0 +1,1 @@
+"""Object detection: windows, their features, classifiers in a cascade, boxes."""

@@ -1,0 +1,1 @@
+"""PASCAL VOC: annotations, image sets, result files, and average precision."""
