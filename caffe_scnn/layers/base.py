@@ -32,6 +32,8 @@ class Coupling(Enum):
 
     PRODUCES = "produces"  # new channels: convolution, fc
     PASSES = "passes"  # channel i of the top is channel i of the bottom: ReLU, pooling, BatchNorm
+    MIXES = "mixes"  # the same, but neighbouring channels have a say: LRN
+    FLATTENS = "flattens"  # channel i of the bottom is a run of channels of the top: Flatten
     JOINS = "joins"  # all bottoms share one set of channels: Eltwise
     CONCATENATES = "concatenates"  # the bottoms' channels side by side: Concat
     SPLITS = "splits"  # one bottom's channels dealt out to several tops: Slice

@@ -62,7 +62,8 @@ class LRN(LayerType):
 
     def coupling(self, layer: Layer) -> Coupling:
         """Neighbouring channels enter the norm, but channel i stays channel i."""
-        return Coupling.PASSES
+        across = layer.proto.lrn_param.norm_region == pb.LRNParameter.ACROSS_CHANNELS
+        return Coupling.MIXES if across else Coupling.PASSES
 
     def examples(self) -> list[Example]:
         """Both regions."""

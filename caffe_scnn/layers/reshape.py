@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from caffe_scnn.layers.base import (
     Array,
+    Coupling,
     Example,
     LayerType,
     OpSpec,
@@ -61,6 +62,14 @@ class Reshape(LayerType):
         """Return a view."""
         return ViewSpec()
 
+    def coupling(self, layer: Layer) -> Coupling:
+        """Give runs of channels where items stay and the channels' extent follows."""
+        param = layer.proto.reshape_param
+        dims = list(param.shape.dim)
+        whole = param.axis == 0 and param.num_axes == -1
+        follows = len(dims) > 1 and dims[0] == 0 and dims[1] in (0, -1)
+        return Coupling.FLATTENS if whole and follows else Coupling.BLOCKS
+
     def examples(self) -> list[Example]:
         """Show copied, inferred and inserted extents."""
         return [
@@ -90,6 +99,11 @@ class Flatten(LayerType):
     def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
         """Return a view."""
         return ViewSpec()
+
+    def coupling(self, layer: Layer) -> Coupling:
+        """Give runs of channels where the flattening starts with them; or later: runs of one."""
+        begin = canonical_axis(layer, layer.proto.flatten_param.axis, 4)
+        return Coupling.FLATTENS if begin >= 1 else Coupling.BLOCKS
 
     def examples(self) -> list[Example]:
         """All, and the last two axes."""
