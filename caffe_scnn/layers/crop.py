@@ -24,7 +24,7 @@ class Crop(LayerType):
 
     def infer(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         """Take extents from the second bottom."""
-        axis, offsets = self._offsets(layer, bottoms[0])
+        axis, offsets = self.offsets(layer, bottoms[0])
         if len(bottoms[0]) != len(bottoms[1]):
             raise refuse(layer, f"its bottoms have {len(bottoms[0])} and {len(bottoms[1])} axes")
         shape = (*bottoms[0][:axis], *bottoms[1][axis:])
@@ -38,7 +38,7 @@ class Crop(LayerType):
 
     def reference(self, layer: Layer, bottoms: Sequence[Array]) -> list[Array]:
         """Cut."""
-        axis, offsets = self._offsets(layer, bottoms[0].shape)
+        axis, offsets = self.offsets(layer, bottoms[0].shape)
         shape = self.infer(layer, [b.shape for b in bottoms])[0]
         index = tuple(slice(o, o + n) for o, n in zip(offsets, shape[axis:], strict=True))
         return [bottoms[0][(slice(None),) * axis + index].copy()]
@@ -47,7 +47,8 @@ class Crop(LayerType):
         """One offset for all axes."""
         return [Example("crop_param { axis: 2 offset: 1 }", ((2, 3, 6, 7), (2, 3, 4, 5)))]
 
-    def _offsets(self, layer: Layer, shape: Shape) -> tuple[int, list[int]]:
+    def offsets(self, layer: Layer, shape: Shape) -> tuple[int, list[int]]:
+        """Return the first axis that is cut, and where each cut begins."""
         axis = canonical_axis(layer, layer.proto.crop_param.axis, len(shape))
         given, axes = list(layer.proto.crop_param.offset), len(shape) - axis
         if len(given) not in (0, 1, axes):

@@ -19,11 +19,11 @@ class Permute(LayerType):
 
     def infer(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         """Sizes in the new order."""
-        return [tuple(bottoms[0][axis] for axis in self._order(layer, len(bottoms[0])))]
+        return [tuple(bottoms[0][axis] for axis in self.order(layer, len(bottoms[0])))]
 
     def reference(self, layer: Layer, bottoms: Sequence[Array]) -> list[Array]:
         """Transpose."""
-        return [np.ascontiguousarray(bottoms[0].transpose(self._order(layer, bottoms[0].ndim)))]
+        return [np.ascontiguousarray(bottoms[0].transpose(self.order(layer, bottoms[0].ndim)))]
 
     def examples(self) -> list[Example]:
         """To channels last; the axes that are not named follow."""
@@ -35,7 +35,8 @@ class Permute(LayerType):
             Example("permute_param { order: 1 }", ((2, 3, 4),)),
         ]
 
-    def _order(self, layer: Layer, ndim: int) -> list[int]:
+    def order(self, layer: Layer, ndim: int) -> list[int]:
+        """Return the axes of the bottom in their new order."""
         order = list(layer.proto.permute_param.order)
         if len(set(order)) < len(order) or any(axis >= ndim for axis in order):
             raise refuse(layer, f"order {order} does not fit a blob of {ndim} axes")

@@ -32,8 +32,7 @@ class SPP(LayerType):
             raise refuse(layer, f"needs a blob of four axes, got shape {shape}")
         if layer.proto.spp_param.pyramid_height < 1:
             raise refuse(layer, "pyramid_height must be given")
-        levels = [self._level(layer, shape, level) for level in range(self._height(layer))]
-        sizes = [Pooling().infer(pool, [shape])[0] for pool in levels]
+        sizes = [Pooling().infer(pool, [shape])[0] for pool in self.levels(layer, shape)]
         if len(sizes) == 1:
             return sizes
         return [(shape[0], sum(count(size[1:]) for size in sizes))]
@@ -41,8 +40,7 @@ class SPP(LayerType):
     def reference(self, layer: Layer, bottoms: Sequence[Array]) -> list[Array]:
         """Pool each level as a Pooling layer does."""
         x = bottoms[0]
-        pools = [self._level(layer, x.shape, level) for level in range(self._height(layer))]
-        tops = [Pooling().reference(pool, [x])[0] for pool in pools]
+        tops = [Pooling().reference(pool, [x])[0] for pool in self.levels(layer, x.shape)]
         return tops if len(tops) == 1 else [np.hstack([top.reshape(len(x), -1) for top in tops])]
 
     def examples(self) -> list[Example]:
@@ -52,8 +50,10 @@ class SPP(LayerType):
             Example("spp_param { pyramid_height: 1 pool: AVE }", ((2, 3, 6, 7),)),
         ]
 
-    def _height(self, layer: Layer) -> int:
-        return int(layer.proto.spp_param.pyramid_height)
+    def levels(self, layer: Layer, shape: Shape) -> list[Layer]:
+        """Return the pooling layer of each level, from one bin to 2^(height − 1) a side."""
+        height = int(layer.proto.spp_param.pyramid_height)
+        return [self._level(layer, shape, level) for level in range(height)]
 
     def _level(self, layer: Layer, shape: Shape, level: int) -> Layer:
         """Return the pooling layer that makes 2^level bins a side."""
