@@ -22,6 +22,7 @@ ORDER = [
     "cli",
     "pycaffe",
     "batch",
+    "finetune",
     "report",
     "detect",
     "weights",
