@@ -269,3 +269,15 @@ def test_what_has_no_gradient_says_so():
     assert inputs[name].grad is None
     with pytest.raises(CaffeScnnError, match=r"ArgMax.*no gradient"):
         got[module.outputs[0]].sum().backward()
+
+
+def test_recurrent_state_lives_on_until_it_is_reset():
+    net = net_of(next(kind for kind in LAYER_TYPES if kind.type == "LSTM"), 0)
+    inputs = {**inputs_of(net), "b1": np.ones((4, 2), np.float32)}
+    module, state = NetModule(net), {}
+    for _ in range(2):
+        want = reference.run(net, inputs, ["t0"], state)["t0"]
+        assert close(module(tensors(inputs))["t0"].detach().numpy(), want)
+    module.reset_state()
+    want = reference.run(net, inputs, ["t0"])["t0"]
+    assert close(module(tensors(inputs))["t0"].detach().numpy(), want)
