@@ -74,9 +74,9 @@ def overlap(first: Boxes, second: Boxes) -> FloatArray:
     height = np.minimum(first[..., 3], second[..., 3]) - np.maximum(first[..., 1], second[..., 1])
     shared = np.maximum(width + PIXEL, 0) * np.maximum(height + PIXEL, 0)
     union = areas(first) + areas(second) - shared
-    result: FloatArray = np.divide(
-        shared, union, out=np.zeros(np.shape(shared), shared.dtype), where=shared > 0
-    )
+    # float32 boxes give float32, whole numbers float64
+    result: FloatArray = np.zeros(np.shape(shared), np.result_type(shared, np.float32))
+    np.divide(shared, union, out=result, where=shared > 0)
     return result
 
 
