@@ -5,9 +5,10 @@ import pytest
 from sklearn.covariance import OAS
 from test_decompose_compress import BRANCHES, CHAIN, INPUT, layer, net_of
 
-from caffe_scnn.calibrate import Calibration, Images, LayerStatistics
+from caffe_scnn.calibrate import Calibration, Images, LayerStatistics, Samples
 from caffe_scnn.calibrate.agreement import agreement, divergence
 from caffe_scnn.calibrate.patches import Patches, as_blob, weight_rows
+from caffe_scnn.calibrate.statistics import Moments
 from caffe_scnn.engine import Executor
 from caffe_scnn.errors import ModelError
 
@@ -77,6 +78,13 @@ def test_the_batch_size_does_not_matter_but_the_seed_does():
     assert not np.allclose(one.inputs, other.inputs)
 
 
+def responses_of_both(calibration, net, changed, conv):
+    """What weights answer to single rows of both nets."""
+    answers = calibration.responses(net, [[conv]])
+    samples = calibration.samples(changed, [[conv]], answers)[conv.name]
+    return samples.responses, samples.rows @ weight_rows(conv).swapaxes(1, 2).astype(np.float32)
+
+
 def test_a_pair_of_equal_nets_has_no_error_and_a_changed_one_the_measured_error():
     net = net_of(*CHAIN)
     changed = net.copy()
@@ -87,13 +95,47 @@ def test_a_pair_of_equal_nets_has_no_error_and_a_changed_one_the_measured_error(
     weights = weight_rows(conv)
     same = calibration.of_pair(net, net, [conv])
     assert same.relative_error(weights, weights) < 1e-7
-    pair = calibration.of_pair(net, changed, [conv], keep=True)
-    y, y_hat = pair.responses_original, pair.responses
+    pair = calibration.of_pair(net, changed, [conv])
+    y, y_hat = responses_of_both(calibration, net, changed, conv)
     off, full = (part - part.mean(axis=1, keepdims=True) for part in (y - y_hat, y))
     wanted = np.linalg.norm(off) / np.linalg.norm(full)
     assert pair.relative_error(weights, weights) == pytest.approx(wanted, rel=0.05)
     shift = pair.bias_shift(weights, weights)
     np.testing.assert_allclose(shift, (y - y_hat).mean(axis=1).ravel(), atol=1e-4 * np.abs(y).max())
+
+
+def test_rows_and_responses_are_of_the_same_positions():
+    net = net_of(*CHAIN)
+    calibration = Calibration(Images(IMAGES, batch=3), rows=40)
+    y, y_hat = responses_of_both(calibration, net, net, net.layer("conv2"))
+    assert y.shape[1] == len(IMAGES) * -(-40 // len(IMAGES))
+    np.testing.assert_allclose(y, y_hat, rtol=1e-5, atol=1e-5 * np.abs(y).max())
+
+
+def test_rows_are_kept_as_memory_allows():
+    net = net_of(*CHAIN)
+    conv = net.layer("conv2")
+    for limit in (60_000, 2**29):
+        calibration = Calibration(Images(IMAGES), sample_bytes=limit)
+        samples = calibration.samples(net, [[conv]], calibration.responses(net, [[conv]]))["conv2"]
+        assert samples.rows.nbytes + 2 * samples.responses.nbytes <= limit
+    assert calibration.sketch(4).sample_bytes == 2**28
+
+
+@pytest.mark.parametrize(("count", "size"), [(40, 9), (9, 40), (4000, 600)])
+def test_single_rows_are_shrunk_as_far_as_moments_are(count, size):
+    rng = np.random.default_rng(count)
+    rows = rng.standard_normal((1, count, size)) * np.exp(-3 * np.arange(size) / size) + 1
+    rows = rows.astype(np.float32)
+    total = Moments()
+    total.add(rows, rows)
+    drawn, variance = Samples(rows, rows[:, :, :1]).prior(0)
+    centred = rows[0] - rows[0].mean(axis=0)
+    moment = centred.T.astype(np.float64) @ centred / count
+    wanted = (1 - drawn) * moment + drawn * variance * np.eye(size)
+    # Above 512 rows and inputs the norm of the covariance is estimated.
+    np.testing.assert_allclose(total.finish().inputs[0], wanted, atol=3e-4, rtol=0)
+    assert 0 < drawn < 1
 
 
 def test_without_images_errors_are_those_of_weights():

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_scnn.calibrate.images import Images, Values
-from caffe_scnn.calibrate.patches import Patches, Rows, weight_rows
+from caffe_scnn.calibrate.patches import Patches, Rows, rows_shape, weight_rows
+from caffe_scnn.calibrate.samples import Samples
 from caffe_scnn.calibrate.statistics import LayerStatistics, Moments
 from caffe_scnn.engine import Executor
 from caffe_scnn.errors import ModelError
@@ -20,6 +21,11 @@ IMAGES, POSITIONS = 3000, 10
 
 # Moments of several layers are summed up in one pass as long as they fit into this.
 MOMENT_BYTES = 2**30
+
+# Single rows of a layer, with their responses, take up to this.
+SAMPLE_BYTES = 2**29
+# Those of all layers together, where all are looked at once.
+SAMPLES_BYTES = 2**30
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,18 +43,23 @@ class Calibration:
         3000 images × 10 positions as in Zhang et al., more positions for fewer images.
     threads : int, optional
         Threads of the engine.
+    sample_bytes : int
+        Memory that single rows of one layer may take; fewer rows are kept of large ones.
 
     Notes
     -----
     The same images, seed and rows give the same numbers; batch size and threads do not matter
     for which rows are taken. Memory: the activations of one batch, the moments (3 d² float64 a
-    group; many layers at once are limited to 1 GiB), and 512 MiB of prepared images.
+    group; many layers at once are limited to 1 GiB), 512 MiB of single rows of a layer (1 GiB of
+    all together, beside what all layers answer), and
+    512 MiB of prepared images.
     """
 
     images: Images
     seed: int = 0
     rows: int = IMAGES * POSITIONS
     threads: int | None = None
+    sample_bytes: int = SAMPLE_BYTES
     _picked: Images = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -83,9 +94,7 @@ class Calibration:
             found |= {name: total.finish() for name, total in moments.items()}
         return found
 
-    def of_pair(
-        self, original: Net, compressed: Net, layers: Sequence[Layer], keep: bool = False
-    ) -> LayerStatistics:
+    def of_pair(self, original: Net, compressed: Net, layers: Sequence[Layer]) -> LayerStatistics:
         """Return statistics of a layer (and its sharers) in two nets side by side.
 
         Parameters
@@ -94,10 +103,8 @@ class Calibration:
             Both have the layers' bottoms.
         layers : sequence of Layer
             The layer, and those that share its weights.
-        keep : bool
-            Keep the responses of single rows.
         """
-        moments = Moments(weight_rows(layers[0]) if keep else None)
+        moments = Moments()
         bottoms = list(dict.fromkeys(b for layer in layers for b in layer.bottoms))
         pair = zip(self._run(original, bottoms), self._run(compressed, bottoms), strict=True)
         for (start, ours), (_, theirs) in pair:
@@ -106,6 +113,69 @@ class Calibration:
                 for x, x_hat in zip(exact, self._sample(layer, start, theirs), strict=True):
                     moments.add(x, x_hat)
         return moments.finish()
+
+    def responses(self, net: Net, targets: Sequence[Sequence[Layer]]) -> dict[str, Rows]:
+        """Return what layers answer at the positions that :meth:`samples` takes rows of.
+
+        Parameters
+        ----------
+        net : Net
+        targets : sequence of sequences of Layer
+            Layers, each with those that share its weights.
+
+        Returns
+        -------
+        dict of name of a target's first layer to float32 ndarray (group, rows, n/group)
+            ``W x``, without bias.
+        """
+        found: dict[str, list[Rows]] = {layers[0].name: [] for layers in targets}
+        weights = {layers[0].name: _factor(layers[0]) for layers in targets}
+        for name, rows in self._rows(net, targets):
+            found[name].append(rows @ weights[name])
+        return {name: np.concatenate(parts, axis=1) for name, parts in found.items()}
+
+    def samples(
+        self, net: Net, targets: Sequence[Sequence[Layer]], responses: Mapping[str, Rows]
+    ) -> dict[str, Samples]:
+        """Return single rows of what layers read in a net, beside given responses.
+
+        Parameters
+        ----------
+        net : Net
+            It has the targets' bottoms.
+        targets : sequence of sequences of Layer
+        responses : mapping of str to ndarray
+            What :meth:`responses` returned for the same targets.
+        """
+        found: dict[str, list[Rows]] = {layers[0].name: [] for layers in targets}
+        for name, rows in self._rows(net, targets):
+            found[name].append(rows)
+        return {
+            name: Samples(np.concatenate(parts, axis=1), responses[name])
+            for name, parts in found.items()
+        }
+
+    def sketch(self, count: int) -> Calibration:
+        """Return the same with as few rows as it takes to keep samples of ``count`` layers."""
+        return replace(self, sample_bytes=min(self.sample_bytes, SAMPLES_BYTES // max(1, count)))
+
+    def _rows(self, net: Net, targets: Sequence[Sequence[Layer]]) -> Iterator[tuple[str, Rows]]:
+        """Yield rows of the targets' inputs, as many as a target may keep."""
+        bottoms = list(
+            dict.fromkeys(b for part in targets for layer in part for b in layer.bottoms)
+        )
+        per_image = [self._kept_per_image(layers) for layers in targets]
+        for start, blobs in self._run(net, bottoms):
+            for layers, count in zip(targets, per_image, strict=True):
+                for layer in layers:
+                    for rows in self._sample(layer, start, blobs, count):
+                        yield layers[0].name, rows
+
+    def _kept_per_image(self, layers: Sequence[Layer]) -> int:
+        group, outputs, size = rows_shape(layers[0])
+        bottoms = sum(len(layer.bottoms) for layer in layers)
+        row = 4 * group * (size + 2 * outputs) * bottoms
+        return max(1, min(self._per_image, self.sample_bytes // row // len(self._picked)))
 
     def outputs(self, net: Net, blob: str, count: int) -> Values:
         """Return a blob on the first ``count`` images: (count, …)."""
@@ -132,9 +202,15 @@ class Calibration:
             found = executor.run({name: values}, wanted) if wanted else {}
             yield start, {**found, name: values}
 
-    def _sample(self, layer: Layer, start: int, blobs: Mapping[str, Values]) -> list[Rows]:
+    @property
+    def _per_image(self) -> int:
+        return -(-self.rows // len(self._picked))
+
+    def _sample(
+        self, layer: Layer, start: int, blobs: Mapping[str, Values], per_image: int | None = None
+    ) -> list[Rows]:
         patches = Patches.of(layer)
-        per_image = -(-self.rows // len(self._picked))
+        per_image = self._per_image if per_image is None else per_image
         sampled = []
         for bottom in layer.bottoms:
             values = blobs[bottom]
@@ -153,6 +229,11 @@ class Calibration:
         return np.sort(generator.choice(available, count, replace=False, shuffle=False))
 
 
+def _factor(layer: Layer) -> Rows:
+    """Return weights to multiply rows with: float32 (group, d, n/group)."""
+    return np.ascontiguousarray(weight_rows(layer).swapaxes(1, 2), np.float32)
+
+
 def _needed(net: Net, blobs: Sequence[str]) -> Net:
     """Return the part of a net that makes the blobs, and its inputs."""
     wanted, layers = set(blobs), []
@@ -168,7 +249,7 @@ def _within(layers: Sequence[Layer], limit: int) -> list[list[Layer]]:
     parts: list[list[Layer]] = []
     used = limit + 1
     for layer in layers:
-        group, _, size = weight_rows(layer).shape
+        group, _, size = rows_shape(layer)
         need = 3 * 8 * group * size * size
         if used + need > limit:
             parts.append([])

@@ -110,6 +110,15 @@ def groups(layer: Layer) -> int:
     return int(layer.proto.convolution_param.group)
 
 
+def rows_shape(layer: Layer) -> tuple[int, int, int]:
+    """Return the shape of a layer's weights as rows: (group, n/group, d)."""
+    weights = layer.blobs[0]
+    transposed = layer.type == "InnerProduct" and layer.proto.inner_product_param.transpose
+    outputs = weights.shape[1] if transposed else len(weights)
+    count = groups(layer)
+    return count, outputs // count, weights.size // outputs
+
+
 def weight_rows(layer: Layer) -> NDArray[np.float64]:
     """Return a layer's weights as float64 (group, n/group, d), ready to multiply rows."""
     return grouped_rows(layer, layer.blobs[0])

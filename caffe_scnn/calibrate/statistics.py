@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class LayerStatistics:
-    """Centred moments of a layer's input rows, per group; and sampled rows of its responses.
+    """Centred moments of a layer's input rows, per group.
 
     Covariances are shrunk towards a multiple of the identity, as far as their rows are few.
 
@@ -37,10 +37,6 @@ class LayerStatistics:
         Covariance of x with x̂.
     original : ndarray of shape (group, d, d)
         Covariance of x.
-    responses : ndarray of shape (group, rows, n/group), optional
-        ``W x̂`` of single rows, without bias, where they were asked for.
-    responses_original : ndarray of shape (group, rows, n/group), optional
-        ``W x`` at the same positions.
     """
 
     count: int
@@ -49,8 +45,6 @@ class LayerStatistics:
     inputs: Array
     cross: Array
     original: Array
-    responses: Rows | None = None
-    responses_original: Rows | None = None
 
     @classmethod
     def assumed(cls, layer: Layer) -> LayerStatistics:
@@ -98,20 +92,12 @@ class LayerStatistics:
 class Moments:
     """Sums up rows; what it holds does not grow with their number.
 
-    Memory: 3·group·d² float64 values, and two float32 values per row and output if responses are
-    kept.
-
-    Parameters
-    ----------
-    weights : ndarray of shape (group, n/group, d), optional
-        Keep the responses of these weights.
+    Memory: 3·group·d² float64 values.
     """
 
-    def __init__(self, weights: Array | None = None) -> None:
+    def __init__(self) -> None:
         self._count = 0
         self._sums: list[Array] = []
-        self._weights = None if weights is None else weights.swapaxes(1, 2).astype(np.float32)
-        self._samples: list[tuple[Rows, Rows]] = []
 
     def add(self, original: Rows, rows: Rows) -> None:
         """Add rows (group, n, d) of the original and of the compressed net."""
@@ -127,8 +113,6 @@ class Moments:
         for total, part in zip(self._sums, new, strict=True):
             total += part
         self._count += rows.shape[1]
-        if self._weights is not None:
-            self._samples.append((original @ self._weights, rows @ self._weights))
 
     def finish(self) -> LayerStatistics:
         """Return the centred moments."""
@@ -137,34 +121,38 @@ class Moments:
         inputs = inputs - mean[:, :, None] * mean[:, None, :]
         cross = cross - mean_x[:, :, None] * mean[:, None, :]
         own = own - mean_x[:, :, None] * mean_x[:, None, :]
-        shrinkage = np.array([_shrinkage(moment, n) for moment in inputs])[:, None, None]
         size = inputs.shape[1]
-        ridge = np.einsum("gii->g", inputs)[:, None, None] / size * np.eye(size)
+        traces = np.einsum("gii->g", inputs)
+        drawn = np.array(
+            [
+                shrinkage(float(np.square(moment).sum()), float(trace), size, n)
+                for moment, trace in zip(inputs, traces, strict=True)
+            ]
+        )[:, None, None]
+        ridge = traces[:, None, None] / size * np.eye(size)
         inputs, cross, own = (
-            (1 - shrinkage) * moment + shrinkage * ridge for moment in (inputs, cross, own)
+            (1 - drawn) * moment + drawn * ridge for moment in (inputs, cross, own)
         )
-        kept = [np.concatenate(part, axis=1) for part in zip(*self._samples, strict=True)]
-        return LayerStatistics(
-            n,
-            mean,
-            mean_x,
-            inputs,
-            cross,
-            own,
-            kept[1] if kept else None,
-            kept[0] if kept else None,
-        )
+        return LayerStatistics(n, mean, mean_x, inputs, cross, own)
 
 
-def _shrinkage(moment: Array, n: int) -> float:
-    """Return how far a covariance of ``n`` rows is to be drawn to a multiple of the identity.
+def shrinkage(squared_norm: float, trace: float, size: int, count: int) -> float:
+    """Return how far a covariance of few rows is to be drawn to a multiple of the identity.
 
     The oracle approximating shrinkage (Chen, Wiesel, Eldar, Hero 2010): next to nothing for many
     rows, much where a layer has fewer rows than inputs and a fit would learn them by heart.
+
+    Parameters
+    ----------
+    squared_norm, trace : float
+        ``‖C‖²`` and ``tr C`` of the covariance C.
+    size : int
+        Its rows.
+    count : int
+        Rows that it is the covariance of.
     """
-    size = len(moment)
-    square, trace = float(np.square(moment).sum()), float(np.trace(moment)) ** 2
-    spread = square - trace / size
+    spread = squared_norm - trace**2 / size
     if spread <= 0:
         return 0.0
-    return min(1.0, ((1 - 2 / size) * square + trace) / ((n + 1 - 2 / size) * spread))
+    drawn = ((1 - 2 / size) * squared_norm + trace**2) / ((count + 1 - 2 / size) * spread)
+    return min(1.0, drawn)

@@ -2,12 +2,15 @@
 
 from caffe_scnn.decompose.base import Counts, Decomposition, Edit, LayerReport
 from caffe_scnn.decompose.compress import Compression, compress
+from caffe_scnn.decompose.fc_svd import FcSvd
 from caffe_scnn.decompose.low_rank import LowRank
+from caffe_scnn.decompose.low_rank_3d import LowRank3d
 from caffe_scnn.decompose.magnitude import Magnitude
 from caffe_scnn.decompose.methods import METHODS, method_type
 from caffe_scnn.decompose.obs import Obs
 from caffe_scnn.decompose.recipe import Goal, Recipe
 from caffe_scnn.decompose.scnn import Scnn
+from caffe_scnn.decompose.spatial import Spatial
 
 __all__ = [
     "METHODS",
@@ -15,13 +18,16 @@ __all__ = [
     "Counts",
     "Decomposition",
     "Edit",
+    "FcSvd",
     "Goal",
     "LayerReport",
     "LowRank",
+    "LowRank3d",
     "Magnitude",
     "Obs",
     "Recipe",
     "Scnn",
+    "Spatial",
     "compress",
     "method_type",
 ]

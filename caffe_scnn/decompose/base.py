@@ -29,7 +29,16 @@ class Decomposition(Protocol):
     name: ClassVar[str]
     types: ClassVar[tuple[str, ...]]  # layer types it can take apart
     calibrated: ClassVar[bool]  # does it look at responses on images?
-    sampled: ClassVar[bool]  # does it need single responses behind a ReLU, not only moments?
+    sampled: ClassVar[bool]  # single rows of the inputs and responses, rather than their moments?
+
+    @property
+    def symmetric(self) -> bool:
+        """Look at the original net's inputs, not at what the layers compressed before it leave."""
+        ...
+
+    def objection(self, layer: Layer) -> str | None:
+        """Return why a layer of a right type cannot be taken apart; None: it can."""
+        ...
 
     def prepare(
         self, layers: Sequence[Layer], seed: int, evidence: Evidence | None = None

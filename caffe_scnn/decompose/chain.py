@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from caffe_scnn.layers.geometry import convolution_window
 from caffe_scnn.model.net import Blob, Layer
 from caffe_scnn.proto import caffe_pb2 as pb
 
@@ -18,7 +19,7 @@ GEOMETRY = (
 def convolution_chain(
     layer: Layer,
     parts: Sequence[tuple[str, Blob, int]],
-    spatial: str,
+    spatial: str | Mapping[str, int],
     biases: Sequence[Blob] | None = None,
 ) -> tuple[Layer, ...]:
     """Return convolutions in a row that take a convolution's place.
@@ -32,9 +33,9 @@ def convolution_chain(
         The original convolution.
     parts : sequence of (suffix, weights, group)
         In order of execution; a layer is named ``<name>/<suffix>``.
-    spatial : str
-        Suffix of the part that takes the original's kernel, stride, pad and dilation; the
-        others are 1×1.
+    spatial : str, or mapping of str to int
+        Suffix of the part that takes the original's kernel, stride, pad and dilation; or the
+        parts that take it along one axis each, and that axis (0: vertical). Other parts are 1×1.
     biases : sequence of ndarray, optional
         The last layer's; the original's by default.
     """
@@ -44,7 +45,9 @@ def convolution_chain(
     for suffix, weights, group in parts:
         last = suffix == parts[-1][0]
         proto = _part(layer, suffix, weights, group)
-        if suffix != spatial:
+        if isinstance(spatial, Mapping) and suffix in spatial:
+            _keep_axis(layer, proto.convolution_param, spatial[suffix])
+        elif suffix != spatial:
             _make_pointwise(proto.convolution_param)
         if chain:
             del proto.propagate_down[:]
@@ -115,6 +118,21 @@ def _make_pointwise(convolution: pb.ConvolutionParameter) -> None:
     for name in GEOMETRY:
         convolution.ClearField(name)
     convolution.kernel_size.append(1)
+
+
+def _keep_axis(layer: Layer, convolution: pb.ConvolutionParameter, axis: int) -> None:
+    """Slide along one of two spatial axes only."""
+    window = convolution_window(layer, 2)
+    for name in GEOMETRY:
+        convolution.ClearField(name)
+    fields = (("kernel", window.kernel, 1), ("pad", window.pad, 0), ("stride", window.stride, 1))
+    for prefix, values, default in fields:
+        if prefix == "kernel" or values[axis] != default:
+            pair = [values[i] if i == axis else default for i in range(2)]
+            setattr(convolution, f"{prefix}_h", pair[0])
+            setattr(convolution, f"{prefix}_w", pair[1])
+    if window.dilation[axis] != 1:
+        convolution.dilation.extend(window.dilation[i] if i == axis else 1 for i in range(2))
 
 
 def _make_inner(proto: pb.LayerParameter) -> None:

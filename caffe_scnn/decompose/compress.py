@@ -12,6 +12,7 @@ from caffe_scnn.calibrate import Calibration
 from caffe_scnn.decompose.allocate import OnLayer, allocate, budget_of, curves
 from caffe_scnn.decompose.base import Candidate, Counts, Edit, LayerReport
 from caffe_scnn.decompose.evidence import Evidence, surroundings
+from caffe_scnn.decompose.observe import Observer, alone
 from caffe_scnn.decompose.recipe import Goal, Recipe
 from caffe_scnn.decompose.select import Target, select
 from caffe_scnn.decompose.sparsify import Mask, for_budget, for_error
@@ -78,6 +79,8 @@ def compress(
         if recipe.macs is not None:
             work.recipe = _resolved(work, targets)
             targets = select(smaller, work.recipe)
+        if calibration is not None:
+            work.observer = Observer(net, targets, calibration)
         before = infer_shapes(smaller)
         edits = _edits(work, targets)
     check_shapes(net, smaller, "compress")
@@ -98,16 +101,15 @@ class Work:
     known: dict[str, Evidence]
     calibration: Calibration | None
     on_layer: OnLayer | None
+    observer: Observer | None = None
 
     def prepare(self, target: Target) -> Candidate:
         """Take a layer apart, given the net as it is by now."""
         method, layers = target.goal.method, target.layers
         evidence = None
-        if method.calibrated and self.calibration is not None:
-            known = self.known[target.name]
-            keep = method.sampled and known.rectified
-            statistics = self.calibration.of_pair(self.original, self.smaller, layers, keep)
-            evidence = known.given(statistics)
+        if method.calibrated and self.observer is not None:
+            seen = self.observer.beside(self.smaller, target)
+            evidence = self.known[target.name].given(seen)
         return method.prepare(layers, self.recipe.seed, evidence)
 
     def apply(self, edits: Sequence[Edit]) -> None:
@@ -126,19 +128,16 @@ def _resolved(work: Work, targets: Sequence[Target]) -> Recipe:
     """Share a budget of the whole net out: the recipe with a density for every layer."""
     recipe = work.recipe
     assert recipe.macs is not None
-    statistics = {}
+    evidence: list[Evidence | None] = [None] * len(targets)
     judge = None
     if work.calibration is not None:
         # What a layer loses shows on images it was not fitted to: small layers learn theirs.
         fit, judge = work.calibration.halves()
-        statistics = fit.of_layers(work.smaller, [t.layers[0] for t in targets])
+        seen = alone(work.smaller, targets, fit)
+        evidence = [work.known[t.name].given(s) for t, s in zip(targets, seen, strict=True)]
     candidates = [
-        target.goal.method.prepare(
-            target.layers,
-            recipe.seed,
-            work.known[target.name].given(statistics[target.name]) if statistics else None,
-        )
-        for target in targets
+        target.goal.method.prepare(target.layers, recipe.seed, found)
+        for target, found in zip(targets, evidence, strict=True)
     ]
     found = curves(work.smaller, targets, candidates, judge, work.on_layer)
     densities = allocate(found, budget_of(work.smaller, targets, recipe.macs))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from caffe_scnn.calibrate import LayerStatistics
+from caffe_scnn.calibrate import LayerStatistics, Samples
 from caffe_scnn.decompose.scales import channel_scales
 from caffe_scnn.decompose.sparsify import Array
 from caffe_scnn.model.graph import Graph
@@ -21,17 +21,27 @@ class Evidence:
 
     Attributes
     ----------
-    statistics : LayerStatistics
-        Of its inputs.
+    layer : Layer
     output_scales : ndarray of shape (n,)
         What every output is multiplied by before anything nonlinear sees it: errors count so.
     rectified : bool
         A ReLU reads the responses, and nobody else does.
+    moments : LayerStatistics, optional
+        Of its inputs, where a method asks for them.
+    samples : Samples, optional
+        Single rows of its inputs, where a method asks for them.
     """
 
-    statistics: LayerStatistics
+    layer: Layer
     output_scales: Array
     rectified: bool = False
+    moments: LayerStatistics | None = None
+    samples: Samples | None = None
+
+    @property
+    def statistics(self) -> LayerStatistics:
+        """Moments of the inputs; assumed ones where no images were seen."""
+        return self.moments or LayerStatistics.assumed(self.layer)
 
     @classmethod
     def assumed(cls, layer: Layer) -> Evidence:
@@ -39,11 +49,13 @@ class Evidence:
         weights = layer.blobs[0]
         if layer.proto.inner_product_param.transpose:
             weights = weights.T
-        return cls(LayerStatistics.assumed(layer), 1 / channel_scales(weights, True))
+        return cls(layer, 1 / channel_scales(weights, True))
 
-    def given(self, statistics: LayerStatistics) -> Evidence:
-        """Return the same about other inputs."""
-        return replace(self, statistics=statistics)
+    def given(self, seen: LayerStatistics | Samples) -> Evidence:
+        """Return the same with what images show."""
+        if isinstance(seen, Samples):
+            return replace(self, samples=seen)
+        return replace(self, moments=seen)
 
 
 def surroundings(net: Net, layers: Sequence[Layer]) -> dict[str, Evidence]:
@@ -57,9 +69,7 @@ def surroundings(net: Net, layers: Sequence[Layer]) -> dict[str, Evidence]:
     found = {}
     for layer in layers:
         scales = _ratio(layer, folded[layer.name])
-        found[layer.name] = Evidence(
-            LayerStatistics.assumed(layer), scales, _rectified(graph, layer)
-        )
+        found[layer.name] = Evidence(layer, scales, _rectified(graph, layer))
     return found
 
 

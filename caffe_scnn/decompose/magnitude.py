@@ -35,11 +35,16 @@ class Magnitude:
     )
     calibrated: ClassVar[bool] = False
     sampled: ClassVar[bool] = False
+    symmetric: ClassVar[bool] = False
 
     scaled: bool = field(
         default=True,
         metadata={"help": "measure weights relative to the norm of their output channel"},
     )
+
+    def objection(self, layer: Layer) -> str | None:
+        """Take every layer."""
+        return None
 
     def prepare(
         self, layers: Sequence[Layer], seed: int, evidence: Evidence | None = None

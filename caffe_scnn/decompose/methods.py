@@ -5,13 +5,24 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from caffe_scnn.decompose.base import Decomposition
+from caffe_scnn.decompose.fc_svd import FcSvd
 from caffe_scnn.decompose.low_rank import LowRank
+from caffe_scnn.decompose.low_rank_3d import LowRank3d
 from caffe_scnn.decompose.magnitude import Magnitude
 from caffe_scnn.decompose.obs import Obs
 from caffe_scnn.decompose.scnn import Scnn
+from caffe_scnn.decompose.spatial import Spatial
 from caffe_scnn.errors import CaffeScnnError
 
-METHODS: tuple[type[Decomposition], ...] = (Scnn, Magnitude, Obs, LowRank)
+METHODS: tuple[type[Decomposition], ...] = (
+    Scnn,
+    Magnitude,
+    Obs,
+    LowRank,
+    Spatial,
+    LowRank3d,
+    FcSvd,
+)
 
 
 def method_type(name: str) -> type[Decomposition]:

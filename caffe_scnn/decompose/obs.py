@@ -51,6 +51,7 @@ class Obs:
     )
     calibrated: ClassVar[bool] = True
     sampled: ClassVar[bool] = False
+    symmetric: ClassVar[bool] = False
 
     pattern: str = field(
         default="1x1", metadata={"help": "weights kept together: 1x1, 4x1 …, or N:M"}
@@ -63,6 +64,10 @@ class Obs:
     def __post_init__(self) -> None:
         Pattern.parse(self.pattern)
         require(self.damping > 0, f"damping must be positive, not {self.damping}")
+
+    def objection(self, layer: Layer) -> str | None:
+        """Take every layer."""
+        return None
 
     def prepare(
         self, layers: Sequence[Layer], seed: int, evidence: Evidence | None = None

@@ -73,6 +73,7 @@ class Scnn:
     types: ClassVar[tuple[str, ...]] = ("Convolution",)
     calibrated: ClassVar[bool] = False
     sampled: ClassVar[bool] = False
+    symmetric: ClassVar[bool] = False
 
     bases: Literal["pca", "dictionary"] = field(
         default="pca", metadata={"help": "how the bases of a channel are found"}
@@ -110,6 +111,10 @@ class Scnn:
         require(0 < self.energy <= 1, f"energy must be in (0, 1], not {self.energy}")
         require(self.alpha > 0, f"alpha must be positive, not {self.alpha}")
         require(self.iterations >= 1, f"iterations must be at least 1, not {self.iterations}")
+
+    def objection(self, layer: Layer) -> str | None:
+        """Take every layer."""
+        return None
 
     def prepare(
         self, layers: Sequence[Layer], seed: int, evidence: Evidence | None = None

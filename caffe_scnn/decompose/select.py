@@ -68,6 +68,7 @@ def select(net: Net, recipe: Recipe) -> list[Target]:
         for layer in target.layers:
             refuse_unknown(layer)
             _refuse_missing(layer)
+            _refuse_objected(layer, target.goal)
     return targets
 
 
@@ -86,17 +87,19 @@ def is_depthwise(layer: Layer) -> bool:
 def _selected(net: Net, recipe: Recipe) -> set[str]:
     able = [layer for layer in net if layer.type in recipe.goal(layer.name).method.types]
     named = set(recipe.overrides)
+    objected = {layer.name for layer in able if _objection(layer, recipe.goal(layer.name))}
     for glob in (*recipe.overrides, *(recipe.layers or ())):
         _require_match(net, recipe, glob, able)
     if recipe.layers is not None:
         globs = recipe.layers
         return named | {part.name for part in able if any(_matches(part, glob) for glob in globs)}
-    chosen = named | _default(able)
+    chosen = named | (_default(able) - objected)
     if not chosen:
         convolutions = sum(layer.type == "Convolution" for layer in net)
         raise ModelError(
-            "nothing to compress: by default the first convolution and depthwise ones are left "
-            f"alone, and the net has {convolutions} in all; name layers to compress them anyway"
+            "nothing to compress: by default the first convolution, depthwise ones and those that "
+            f"{recipe.goal_of_all.method.name} does not suit are left alone, and the net has "
+            f"{convolutions} in all; name layers to compress them anyway"
         )
     return chosen
 
@@ -188,6 +191,19 @@ def _refuse_repeated(net: Net) -> None:
 def _refuse_missing(layer: Layer) -> None:
     if not layer.blobs:
         raise ModelError(f'layer "{layer.name}" ({layer.type}) has no weights; load a caffemodel')
+
+
+def _objection(layer: Layer, goal: Goal) -> str | None:
+    return goal.method.objection(layer) if layer.blobs else None
+
+
+def _refuse_objected(layer: Layer, goal: Goal) -> None:
+    objection = goal.method.objection(layer)
+    if objection:
+        raise ModelError(
+            f'layer "{layer.name}": {objection}; leave it out of {goal.method.name}, or give it '
+            "another method in a recipe"
+        )
 
 
 def _refuse_not_finite(layer: Layer) -> None:
