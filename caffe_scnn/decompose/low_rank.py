@@ -51,8 +51,7 @@ class PrincipalResponses(RankedResponses):
         for problem in self._problems_of(1):
             scaled = problem.moment * np.outer(problem.scales, problem.scales)
             values += np.maximum(np.linalg.eigvalsh(scaled)[::-1][: len(values)], 0.0)
-        energies: Array = np.cumsum(values)
-        return energies
+        return np.cumsum(values)
 
     def sizes(self, step: int) -> Mapping[str, int]:
         """Return ``r`` rows and columns of every group."""
@@ -60,7 +59,7 @@ class PrincipalResponses(RankedResponses):
         return {"a": group * step * size, "b": group * step * outputs}
 
     def _features(self, group: int, step: int) -> Array:
-        return self._weights[group]
+        return np.asarray(self._weights[group])
 
     def _features_key(self, step: int) -> int:
         return 0

@@ -134,7 +134,7 @@ class ResponseProblem:
         cross = weights @ features.T
         return cls(
             cross,
-            cross if features is weights else features @ features.T,
+            cross if np.may_share_memory(features, weights) else features @ features.T,
             np.einsum("ij,ij->i", weights, weights),
             np.zeros(len(weights)),
             np.zeros(len(features)),
@@ -249,12 +249,12 @@ def rectified_step(target: Values, mapped: Values, penalty: float) -> Values:
 
 def _applied(found: LowRankMap, features: Values) -> Values:
     """Map features in float32, the small matrix first."""
-    up, down, shift = (part.astype(np.float32) for part in (found.up, found.down, found.shift))
-    matrices = [(up @ down).T] if len(down) == len(up) else [down.T, up.T]
-    mapped = features
-    for matrix in matrices:
-        mapped = mapped @ matrix
-    return mapped + shift
+    up: Values = found.up.astype(np.float32)
+    down: Values = found.down.astype(np.float32)
+    shift: Values = found.shift.astype(np.float32)
+    narrow = len(down) < len(up)
+    mapped = features @ down.T @ up.T if narrow else features @ (up @ down).T
+    return np.asarray(mapped + shift, np.float32)
 
 
 def _rectified_loss(target: Values, mapped: Values) -> float:
