@@ -43,11 +43,30 @@ def read_hdf5(path: str | Path) -> list[StoredLayer]:
     """
     h5py = _h5py(str(path))
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             if "data" not in file:
                 raise FormatError('is HDF5, but has no group "data" as Caffe writes', str(path))
             return [_layer(h5py, name, group, str(path)) for name, group in file["data"].items()]
     except (OSError, RuntimeError, KeyError) as error:
+        raise FormatError(f"is damaged HDF5: {error}", str(path)) from error
+
+
+def open_hdf5(path: str | Path) -> Any:
+    """Open an HDF5 file to read from; the caller closes it.
+
+    Returns
+    -------
+    h5py.File
+
+    Raises
+    ------
+    FormatError
+        h5py is not installed, or the file is damaged.
+    """
+    h5py = _h5py(str(path))
+    try:
+        return h5py.File(path, "r")
+    except (OSError, RuntimeError) as error:
         raise FormatError(f"is damaged HDF5: {error}", str(path)) from error
 
 
