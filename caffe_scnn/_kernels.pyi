@@ -200,3 +200,16 @@ def binary(
     items: int,
     threads: int,
 ) -> None: ...
+def spp(
+    isa: str,
+    maps: Float32,
+    channels: int,
+    bins: Int32,
+    source: Int32,
+    at: Int64,
+    bounds: Int32,
+    index: Int64,
+    lowest: float,
+    out: Float32,
+    threads: int,
+) -> None: ...

@@ -8,3 +8,4 @@
 #include "f32_phase_body.h"
 #include "f32_pool_body.h"
 #include "f32_spmv_body.h"
+#include "f32_spp_body.h"

@@ -145,6 +145,25 @@ typedef struct {
 typedef void (*scnn_phase_fn)(const scnn_phase *phase, const float *in, float *out, int32_t top,
                               int32_t left);
 
+/* Max pooling of windows of a map into pyramids of bins. Cells hold SCNN_SPP_CHANNELS channels side
+ * by side: map[(y * width + x) * SCNN_SPP_CHANNELS + c]. Level l has bins[l] × bins[l] bins; those
+ * of a level with source[l] >= 0 are made of whole bins of that earlier level, the others of the
+ * cells given by `bounds`: (begin, end) of every bin row of every level, then of every bin column.
+ * A bin without cells gives 0. Results: out[at[l] + (first + c) * bins² + bin].
+ * scratch: SCNN_SPP_CHANNELS floats a bin of all levels. */
+#define SCNN_SPP_CHANNELS 16
+typedef struct {
+    int32_t levels, sides; /* sides: the sum of bins[l] */
+    const int32_t *bins;
+    const int32_t *source;
+    const int32_t *bins_before; /* bins of the levels before each */
+    const int64_t *at;
+    int32_t width;
+    float lowest; /* where the maximum starts */
+} scnn_spp;
+typedef void (*scnn_spp_fn)(const scnn_spp *spp, const int32_t *bounds, const float *map,
+                            float *scratch, float *out, int32_t first, int32_t channels);
+
 typedef struct {
     const char *name; /* f32_<op>_<rows>x<vectors>__<isa>, or f32_<op>__<isa> */
     const char *op;
