@@ -69,7 +69,14 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
 
 
-def _check_free(path: Path, overwrite: bool) -> None:
+def check_free(path: Path, overwrite: bool) -> None:
+    """Refuse a place for an output folder that is taken; long commands ask before they begin.
+
+    Raises
+    ------
+    OutputError
+        The folder exists and may not be replaced, or something else has its name.
+    """
     if path.is_dir() and overwrite:
         return
     if path.is_dir():
@@ -114,7 +121,7 @@ def output_directory(path: str | Path, overwrite: bool = False) -> Iterator[Path
         The folder exists and ``overwrite`` is false, or the place cannot be written.
     """
     target = Path(os.path.realpath(path))
-    _check_free(target, overwrite)
+    check_free(target, overwrite)
     temporary = _sibling(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
