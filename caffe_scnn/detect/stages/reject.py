@@ -1,0 +1,62 @@
+"""The first stage of the cascade: a cheap linear classifier that drops most windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caffe_scnn.detect.boxes import overlap
+from caffe_scnn.detect.frame import Frame
+from caffe_scnn.detect.rejector import Rejector
+from caffe_scnn.detect.stages.base import Part
+from caffe_scnn.detect.stages.spp_pool import COARSE
+
+CANDIDATES = 3  # times the windows to keep: the best so many are compared with each other
+
+
+@dataclass
+class Reject:
+    """Keep the windows that look most like an object of any class.
+
+    Parameters
+    ----------
+    rejector : Rejector
+    keep : int, optional
+        Windows that stay, in every picture.
+    threshold : float, optional
+        A window with a lower score goes.
+    different : float
+        Of windows that overlap by more, only the best stays, as long as others are left: near
+        copies would fill the places of windows elsewhere. 1: copies stay.
+    """
+
+    name: ClassVar[str] = "reject"
+    part: ClassVar[Part] = Part.REST
+    rejector: Rejector
+    keep: int | None = None
+    threshold: float | None = None
+    different: float = 0.9
+
+    def run(self, frame: Frame) -> None:
+        """Drop windows; those that stay keep their order."""
+        scores = self.rejector.score(frame.features.pop(COARSE), frame.boxes, frame.picture.shape)
+        order = np.argsort(-scores, kind="stable")
+        if self.threshold is not None:
+            order = order[scores[order] >= self.threshold]
+        if self.keep is not None and len(order) > self.keep:
+            order = self._best(frame, order, self.keep)
+        frame.keep(np.sort(order))
+
+    def _best(self, frame: Frame, order: NDArray[np.intp], keep: int) -> NDArray[np.intp]:
+        """Choose ``keep`` windows, first those that no better one nearly equals."""
+        candidates = order[: CANDIDATES * keep]
+        boxes = frame.boxes[candidates]
+        alike = overlap(boxes[:, None], boxes[None]) > self.different
+        single = np.ones(len(candidates), bool)
+        for at in range(len(candidates)):
+            if single[at]:
+                single[at + 1 :] &= ~alike[at, at + 1 :]
+        return np.concatenate([candidates[single], candidates[~single]])[:keep]

@@ -1,0 +1,67 @@
+"""The features of each window: the maps pooled into a pyramid of bins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from caffe_scnn.detect.frame import Frame
+from caffe_scnn.detect.geometry import MapGeometry
+from caffe_scnn.detect.spp_pool import bins_of
+from caffe_scnn.detect.stages.base import Part
+from caffe_scnn.engine.window_pooling import pool_windows
+
+POOLED = "pooled"
+COARSE = "coarse"
+
+
+@dataclass
+class SppPool:
+    """Pool each window on the scale that suits it.
+
+    Parameters
+    ----------
+    geometry : MapGeometry
+    channels : int
+        Of the maps.
+    scales : sequence of int
+    levels : sequence of int
+        Bins a side of each level.
+    pooling : {"spp-net", "spp-layer", "roi"}
+    target : str
+        Under which name the features go into the frame.
+    threads : int, optional
+    """
+
+    name: ClassVar[str] = "spp_pool"
+    part: ClassVar[Part] = Part.POOLING
+    geometry: MapGeometry
+    channels: int
+    scales: Sequence[int]
+    levels: Sequence[int]
+    pooling: str = "spp-net"
+    target: str = POOLED
+    threads: int | None = None
+
+    def run(self, frame: Frame) -> None:
+        """Add the features (windows, channels · bins): level by level, each channel-major."""
+        width = self.channels * sum(level * level for level in self.levels)
+        out = np.empty((len(frame.boxes), width), np.float32)
+        chosen = self.geometry.choose_scale(frame.boxes, frame.shorter, self.scales)
+        for at, (scale, cells) in enumerate(zip(self.scales, frame.maps, strict=False)):
+            rows = np.flatnonzero(chosen == at)
+            if not rows.size:
+                continue
+            bins = bins_of(
+                self.pooling,
+                self.levels,
+                self.geometry,
+                frame.boxes[rows],
+                (frame.shorter, scale),
+                (cells.shape[1], cells.shape[2]),
+            )
+            pool_windows(cells, self.channels, bins, out, rows, threads=self.threads)
+        frame.features[self.target] = out

@@ -1,0 +1,143 @@
+"""A whole training: from a classification net and an image set to a detector."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from caffe_scnn.detect.checkpoint import Checkpoint
+from caffe_scnn.detect.content_cache import ContentCache
+from caffe_scnn.detect.detector import Running, fc_values
+from caffe_scnn.detect.fc_net import cut_fc_net
+from caffe_scnn.detect.features import FeatureSource
+from caffe_scnn.detect.model_folder import DetectorModel, DetectorSettings
+from caffe_scnn.detect.pyramid import Backbone
+from caffe_scnn.detect.samples import TrainingSet
+from caffe_scnn.detect.stages import Fc, Pyramid, SppPool
+from caffe_scnn.detect.stages.spp_pool import COARSE, POOLED
+from caffe_scnn.detect.train import Notify, Training, TrainSettings
+from caffe_scnn.engine import Executor
+from caffe_scnn.model.net import Net
+from caffe_scnn.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be trained.
+
+    Parameters
+    ----------
+    net : Net
+        A classification net with weights.
+    preprocess : Preprocess
+    settings : DetectorSettings
+    fc_blob : str, optional
+        Classify this blob, behind the fully connected layers of the net.
+    training : TrainSettings
+    """
+
+    net: Net
+    preprocess: Preprocess
+    settings: DetectorSettings
+    fc_blob: str | None
+    training: TrainSettings
+
+
+def train_detector(
+    plan: Plan, data: TrainingSet, work: Path, running: Running, notify: Notify
+) -> tuple[DetectorModel, int]:
+    """Train a detector, or go on where that was interrupted.
+
+    Parameters
+    ----------
+    plan : Plan
+    data : TrainingSet
+    work : Path
+        A folder for steps and maps.
+    running : Running
+        Of its cache only the size counts.
+    notify : callable
+
+    Returns
+    -------
+    model : DetectorModel
+    samples : int
+        Windows that the classifiers were learnt from.
+
+    Raises
+    ------
+    ModelError
+        The blobs are not in the net, or do not fit the settings.
+    OutputError
+        The work folder cannot be written, or holds another training.
+    """
+    settings = plan.settings
+    backbone = Backbone(
+        plan.net,
+        settings.blob,
+        plan.preprocess,
+        rounding=settings.rounding,
+        threads=running.threads,
+    )
+
+    def pool(levels: tuple[int, ...], target: str) -> SppPool:
+        return SppPool(
+            backbone.geometry,
+            backbone.channels,
+            settings.scales,
+            levels,
+            settings.pooling,
+            target,
+            running.threads,
+        )
+
+    pooled = backbone.channels * sum(level * level for level in settings.levels)
+    fc = cut_fc_net(plan.net, plan.fc_blob, pooled) if plan.fc_blob is not None else None
+    layers = []
+    if fc is not None:
+        fc_values(fc, pooled)
+        layers = [Fc(Executor(fc, threads=running.threads))]
+    cache = ContentCache(work / "maps", running.cache_limit)
+    pyramid = Pyramid(backbone, settings.scales, cache)
+    training = Training(
+        data,
+        len(settings.classes),
+        FeatureSource(data, [pyramid, pool(settings.levels, POOLED), *layers]),
+        FeatureSource(data, [pyramid, pool(settings.coarse_levels, COARSE)]),
+        fc is not None,
+        plan.training,
+        Checkpoint(work / "steps", _fingerprint(plan, data, backbone, fc)),
+        notify,
+    )
+    trained = training.run()
+    if trained.heads.rejector is None:
+        settings = replace(settings, keep=None, reject_below=None)
+    model = DetectorModel(settings, backbone.net, plan.preprocess, fc or trained.fc, trained.heads)
+    return model, trained.samples
+
+
+def _fingerprint(
+    plan: Plan, data: TrainingSet, backbone: Backbone, fc: Net | None
+) -> dict[str, Any]:
+    """All that the steps of a training depend on."""
+    windows = hashlib.sha256()
+    for picture in data.pictures:
+        windows.update(picture.name.encode())
+        for array in (picture.windows, picture.labels, picture.difficult):
+            windows.update(array.tobytes())
+    weights = hashlib.sha256()
+    for layer in fc or ():
+        for blob in layer.blobs:
+            weights.update(blob.tobytes())
+    settings = asdict(plan.settings)
+    for name in ("keep", "reject_below", "reject_overlap", "threshold", "overlap", "limit"):
+        del settings[name]  # only detection looks at them
+    return {
+        "settings": settings,
+        "training": asdict(plan.training),
+        "backbone": backbone.digest(),
+        "fc": [fc.text() if fc else None, weights.hexdigest()],
+        "windows": windows.hexdigest(),
+    }
