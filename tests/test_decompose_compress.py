@@ -327,7 +327,7 @@ def damaged(value):
         (
             chain,
             Recipe(Goal(Scnn(q=1), error=0.01)),
-            '"conv2": a relative weight error of 0.01 is out of reach',
+            '"conv2": a relative error of 0.01 is out of reach',
         ),
     ],
 )  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 from cli_support import BRIGHTEST, TINY
 
 from caffe_scnn.engine import Executor
+from caffe_scnn.engine.timing import Timing, alternate
 from caffe_scnn.errors import FormatError, ModelError
 from caffe_scnn.evaluate.arrays import (
     input_shapes,
@@ -31,7 +32,6 @@ from caffe_scnn.evaluate.classify import (
 from caffe_scnn.evaluate.compare import compare_nets, compare_with_golden, difference
 from caffe_scnn.evaluate.golden import Golden
 from caffe_scnn.evaluate.labels import read_class_names, read_labelled_arrays, read_list
-from caffe_scnn.evaluate.timing import Timing, alternate
 from caffe_scnn.layers.binding import bind
 from caffe_scnn.model.net import Net
 

@@ -210,8 +210,9 @@ def test_allocation_is_the_best_of_all_choices():
     rng = np.random.default_rng(0)
     densities = np.array([0.25, 0.5, 0.75, 1.0])
     convex = [np.array([9.0, 4, 1, 0]) * rng.uniform(0.1, 3) for _ in range(3)]
-    layers = [Curve(densities, c, 100 * densities) for c in convex]
-    picked = allocate(layers, 200)
+    which = np.zeros(4, np.int64)
+    layers = [Curve((Obs(),), which, densities, c, {"macs": 100 * densities}) for c in convex]
+    picked = [densities[point] for point in allocate(layers, 200)]
 
     def spent(choice):
         return 100 * sum(choice)

@@ -1,170 +1,118 @@
 """How small every layer becomes, for a budget of the whole net.
 
-A layer's error is measured at a few densities (the candidate's own, on responses if it is
-calibrated). What an error of this size does to the net's answers is probed layer by layer, on a few
-images. Then the densities are those at which one more multiply-accumulate would buy the same
-everywhere: a common price, found by bisection.
+Every layer has a curve: what it could become, what the net loses by it, and what it costs then.
+The choice is the one at which one more unit of the budget would buy the same everywhere: a common
+price, found by bisection (Lagrange's multiplier of the knapsack problem).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
+from numpy.typing import NDArray
 
-from caffe_scnn.calibrate import Calibration
-from caffe_scnn.calibrate.agreement import answer, divergence
-from caffe_scnn.decompose.base import Candidate
-from caffe_scnn.decompose.select import Target
-from caffe_scnn.decompose.sparsify import BISECTIONS, Array, Mask
+from caffe_scnn.decompose.base import Decomposition
+from caffe_scnn.decompose.costs import Resource
+from caffe_scnn.decompose.recipe import Goal
+from caffe_scnn.decompose.sparsify import BISECTIONS, Array
 from caffe_scnn.errors import ModelError
-from caffe_scnn.layers import layer_type
-from caffe_scnn.layers.shapes import infer_shapes
-from caffe_scnn.layers.summary import summarize
-from caffe_scnn.model.net import Net
 
-OnLayer = Callable[[int, int, str], None]
-
-# Fractions of a layer's non-zeros at which its error is measured, and between which it is
-# interpolated; the answers are probed at PROBE, one of them.
-MEASURED = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85)
-PROBE = 0.5
-STEPS = 200
-IMAGES = 96
+NAMES = {"macs": "multiply-accumulates", "time": "milliseconds", "size": "bytes"}
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """What a layer loses as it gets smaller.
+    """What a layer loses as it gets cheaper.
 
     Attributes
     ----------
+    methods : tuple of Decomposition
+        What may be done to it.
+    which : int ndarray
+        For every point the index of its method.
     densities : ndarray
-        Non-zeros over weights; rising, the last is the layer as it is.
+        For every point the density; the last point is the layer as it is.
     losses : ndarray
         What the net loses at each.
-    macs : ndarray
-        Multiply-accumulates at each.
+    costs : mapping of resource to ndarray
+        What the layer costs at each.
     """
 
+    methods: tuple[Decomposition, ...]
+    which: NDArray[np.int64]
     densities: Array
     losses: Array
-    macs: Array
+    costs: Mapping[Resource, Array]
 
-    def at_price(self, price: float) -> int:
-        """Return the index of the density that is best at a price per multiply-accumulate."""
-        return int(np.argmin(self.losses + price * self.macs))
+    def at_price(self, price: float, resource: Resource) -> int:
+        """Return the point that is best at a price per unit."""
+        return int(np.argmin(self.losses + price * self.costs[resource]))
+
+    def goal(self, point: int) -> Goal | None:
+        """Return what a point asks for; None: that the layer stays as it is."""
+        if point == len(self.losses) - 1:
+            return None
+        return Goal(self.methods[self.which[point]], float(self.densities[point]))
+
+    @classmethod
+    def joined(cls, curves: Sequence[Curve]) -> Curve:
+        """Return the curve of a layer with several methods; each one's last point is the same."""
+        first = curves[0]
+        ends = [len(curve.losses) - (curve is not curves[-1]) for curve in curves]
+        offsets = np.cumsum([0, *(len(curve.methods) for curve in curves[:-1])])
+        parts = list(zip(curves, ends, offsets, strict=True))
+        return cls(
+            tuple(method for curve in curves for method in curve.methods),
+            np.concatenate([curve.which[:end] + offset for curve, end, offset in parts]),
+            np.concatenate([curve.densities[:end] for curve, end, _ in parts]),
+            np.concatenate([curve.losses[:end] for curve, end, _ in parts]),
+            {
+                name: np.concatenate([curve.costs[name][:end] for curve, end, _ in parts])
+                for name in first.costs
+            },
+        )
 
 
-def allocate(curves: Sequence[Curve], budget: float) -> list[float]:
-    """Return the density of every layer, within a budget of multiply-accumulates.
+def least(curves: Sequence[Curve], resource: Resource) -> float:
+    """Return what the layers cost at least."""
+    return sum(float(curve.costs[resource].min()) for curve in curves)
+
+
+def allocate(curves: Sequence[Curve], budget: float, resource: Resource = "macs") -> list[int]:
+    """Return the point of every layer's curve, within a budget.
 
     Parameters
     ----------
     curves : sequence of Curve
     budget : float
         For the layers together.
+    resource : {"macs", "time", "size"}
+        What the budget is of.
 
     Raises
     ------
     ModelError
-        Out of reach even at the lowest densities.
+        Out of reach even where every layer is cheapest.
     """
-    least = sum(curve.macs[0] for curve in curves)
-    if least > budget:
+    lowest = least(curves, resource)
+    if lowest > budget:
         raise ModelError(
-            f"the layers that are compressed cannot get below {least:.0f} multiply-accumulates "
-            f"together, and {max(budget, 0):.0f} are left for them; name more layers (--layers)"
+            f"the layers that are compressed cannot get below {lowest:.5g} {NAMES[resource]} "
+            f"together, and {max(budget, 0):.5g} are left for them; name more layers (--layers)"
         )
-    scale = max(float(curve.losses.max() / curve.macs.max()) for curve in curves)
+    scale = max(
+        float(curve.losses.max() / (curve.costs[resource].max() or 1.0)) for curve in curves
+    )
     low, high = -60.0, 60.0  # of the logarithm of the price, relative to a typical one
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         price = scale * np.exp(middle)
-        if sum(curve.macs[curve.at_price(price)] for curve in curves) <= budget:
+        spent = sum(c.costs[resource][c.at_price(price, resource)] for c in curves)
+        if spent <= budget:
             high = middle
         else:
             low = middle
     price = scale * np.exp(high)
-    return [float(curve.densities[curve.at_price(price)]) for curve in curves]
-
-
-def curves(
-    net: Net,
-    targets: Sequence[Target],
-    candidates: Sequence[Candidate],
-    calibration: Calibration | None,
-    on_layer: OnLayer | None = None,
-) -> list[Curve]:
-    """Measure what the targets lose; without calibration every relative error counts alike."""
-    shapes = infer_shapes(net)
-    probe = None if calibration is None else Probe(net, calibration)
-    found = []
-    for i, (target, candidate) in enumerate(zip(targets, candidates, strict=True)):
-        if on_layer is not None:
-            on_layer(i, len(targets), target.name)
-        weights = target.layers[0].blobs[0]
-        present = int(np.count_nonzero(weights))
-        keeps = [candidate.choose(max(0, round(f * present) - candidate.fixed)) for f in MEASURED]
-        errors = [candidate.error(keep) for keep in keeps]
-        sizes = [candidate.size(keep) / max(1, present) for keep in keeps]
-        fractions, losses = _interpolated(sizes, errors)
-        if probe is not None:
-            at = MEASURED.index(PROBE)
-            losses = losses * (probe.lost(candidate, keeps[at]) / max(errors[at] ** 2, 1e-12))
-        macs = sum(
-            layer_type(layer).nonzero_macs(layer, shapes.bottoms[layer]) for layer in target.layers
-        )
-        densities = fractions * present / weights.size
-        densities[-1] = 1.0
-        found.append(Curve(densities, losses, macs * fractions))
-    return found
-
-
-def _interpolated(sizes: Sequence[float], errors: Sequence[float]) -> tuple[Array, Array]:
-    """Return fractions from the least size to 1, the layer as it is, and squared errors there."""
-    # A method may not reach every size: of equal ones the best counts, those above 1 do not.
-    points = {1.0: 0.0}
-    for size, error in zip(sizes, errors, strict=True):
-        if size < 1.0:
-            points[size] = min(error, points.get(size, error))
-    known = sorted(points)
-    # Errors never rise with density, whatever the search for a support found.
-    falling = np.maximum.accumulate([points[size] for size in reversed(known)])[::-1]
-    if len(known) == 1:
-        return np.ones(1), np.zeros(1)
-    fractions = np.linspace(known[0], 1.0, STEPS)
-    return fractions, np.square(PchipInterpolator(known, falling)(fractions))
-
-
-class Probe:
-    """Measures how far a net's answers move when one layer is changed."""
-
-    def __init__(self, net: Net, calibration: Calibration) -> None:
-        self._net = net
-        self._calibration = calibration
-        self._blob, self._softmax = answer(net)
-        self._before = calibration.outputs(net, self._blob, IMAGES)
-
-    def lost(self, candidate: Candidate, keep: Mask) -> float:
-        """Return the divergence of the answers, never quite zero."""
-        probed = self._net.copy()
-        by_name = {layer.name: layer for layer in probed}
-        for edit in candidate.edits(keep):
-            replace(edit, layer=by_name[edit.layer.name]).apply(probed)
-        after = self._calibration.outputs(probed, self._blob, IMAGES)
-        return max(divergence(self._before, after, self._softmax), 1e-9)
-
-
-def budget_of(net: Net, targets: Sequence[Target], macs: float) -> float:
-    """Return the multiply-accumulates left for the targets, for a fraction of the whole net's."""
-    shapes = infer_shapes(net)
-    theirs = {layer.name for target in targets for layer in target.layers}
-    fixed = sum(
-        layer_type(layer).nonzero_macs(layer, shapes.bottoms[layer])
-        for layer in net
-        if layer.name not in theirs
-    )
-    return macs * summarize(net).total.nonzero_macs - fixed
+    return [curve.at_price(price, resource) for curve in curves]

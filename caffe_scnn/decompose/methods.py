@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+from caffe_scnn.decompose.auto import Auto
 from caffe_scnn.decompose.base import Decomposition
 from caffe_scnn.decompose.fc_svd import FcSvd
 from caffe_scnn.decompose.low_rank import LowRank
@@ -22,6 +23,7 @@ METHODS: tuple[type[Decomposition], ...] = (
     Spatial,
     LowRank3d,
     FcSvd,
+    Auto,
 )
 
 

@@ -5,7 +5,11 @@
     method = "scnn"            # then its parameters, e.g. bases = "pca"
     density = 0.2              # or error = 0.1
     global = false             # one density for all layers together
-# macs = 0.5               # or instead of a density: multiply-accumulates of the whole net
+    # or instead of a density what the whole net is to reach, one of:
+    # macs = 0.5             # multiply-accumulates, over what they are
+    # speedup = 3.0          # measured on this machine
+    # size = "10MB"          # of packed blobs
+    # max_drop = 1.0         # points on a check set; spare = "time", "macs" or "size"
     layers = ["conv*", "fire?/expand3x3"]
     seed = 0
 
@@ -22,6 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,6 +35,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from caffe_scnn.decompose.base import Decomposition, LayerReport, require
+from caffe_scnn.decompose.costs import Resource
 from caffe_scnn.decompose.methods import method_type, nearest
 from caffe_scnn.decompose.scnn import Scnn
 from caffe_scnn.errors import CaffeScnnError, FormatError
@@ -80,9 +86,13 @@ class Recipe:
     across_layers : bool
         The density holds for the layers together: non-zeros go where they keep the largest
         fraction of a layer's squared weights; ``global`` in the file.
-    macs : float, optional
-        Instead of a density: multiply-accumulates on non-zero weights of the whole net, as a
-        fraction of what they were; every layer gets a density of its own.
+    macs, speedup, size, max_drop : optional
+        Instead of a density what the whole net is to reach, at most one: multiply-accumulates on
+        non-zero weights as a fraction of what they were; times as fast as it was, measured;
+        bytes of its packed blobs; percent points that may be lost on a check set. Every layer gets
+        a method and density of its own.
+    spare : {"time", "macs", "size"}
+        What ``max_drop`` makes as small as it can.
     layers : tuple of str, optional
         Names or globs; None: all convolutions but the first and the depthwise ones.
     seed : int
@@ -96,6 +106,10 @@ class Recipe:
     goal_of_all: Goal = field(default_factory=Goal)
     across_layers: bool = False
     macs: float | None = None
+    speedup: float | None = None
+    size: int | None = None
+    max_drop: float | None = None
+    spare: Resource = "time"
     layers: tuple[str, ...] | None = None
     seed: int = 0
     overrides: Mapping[str, Goal] = field(default_factory=dict)
@@ -107,17 +121,45 @@ class Recipe:
             "a global budget needs a density",
         )
         goal = self.goal_of_all
-        require(
-            self.macs is None or (goal.density is None and goal.error is None),
-            "give macs for the whole net, or a density or error of layers, not both",
-        )
-        require(self.macs is None or 0 < self.macs <= 1, f"macs must be in (0, 1], not {self.macs}")
-        require(
-            self.macs is None or not self.overrides,
-            "macs finds the size of every layer: layers have no tables of their own then",
-        )
+        given = [name for name in TARGETS if getattr(self, name) is not None]
+        require(len(given) < 2, f"give one target for the whole net, not {' and '.join(given)}")
+        for name in given:
+            require(
+                goal.density is None and goal.error is None,
+                f"give {name} for the whole net, or a density or error of layers, not both",
+            )
+            require(
+                not self.overrides,
+                f"{name} finds the size of every layer: layers have no tables of their own then",
+            )
+        self._require_ranges()
         require(self.layers is None or len(self.layers) > 0, "the list of layers is empty")
         require(0 <= self.seed < 2**32, f"seed must be in [0, 2^32), not {self.seed}")
+
+    def _require_ranges(self) -> None:
+        macs, speedup, size, drop = self.macs, self.speedup, self.size, self.max_drop
+        require(macs is None or 0 < macs <= 1, f"macs must be in (0, 1], not {macs}")
+        require(speedup is None or speedup > 1, f"speedup must be above 1, not {speedup}")
+        require(size is None or size > 0, f"size must be positive, not {size}")
+        require(drop is None or 0 <= drop < 100, f"max_drop must be in [0, 100) points, not {drop}")
+
+    @property
+    def searched(self) -> bool:
+        """There is a target for the whole net: the sizes of its layers are to be found."""
+        return any(getattr(self, name) is not None for name in TARGETS)
+
+    @property
+    def resource(self) -> Resource:
+        """What the target of the whole net is about."""
+        if self.max_drop is not None:
+            return self.spare
+        return "time" if self.speedup is not None else "size" if self.size is not None else "macs"
+
+    def without_target(self) -> Recipe:
+        """Return the same without a target for the whole net."""
+        return dataclasses.replace(
+            self, macs=None, speedup=None, size=None, max_drop=None, spare="time"
+        )
 
     def goal(self, layer: str) -> Goal:
         """Return what is asked of a layer."""
@@ -155,6 +197,10 @@ class Recipe:
             goal_of_all=goal,
             across_layers=_checked("global", settings.get("global", False), bool),
             macs=_checked("macs", settings.get("macs"), float | None),
+            speedup=_checked("speedup", settings.get("speedup"), float | None),
+            size=_bytes(_checked("size", settings.get("size"), int | str | None)),
+            max_drop=_checked("max_drop", settings.get("max_drop"), float | None),
+            spare=_checked("spare", settings.get("spare", "time"), Resource),
             layers=None if layers is None else tuple(layers),
             seed=_checked("seed", settings.get("seed", 0), int),
             overrides={name: _override(name, table, goal) for name, table in tables.items()},
@@ -164,7 +210,8 @@ class Recipe:
         """Return TOML that :meth:`parse` reads back as an equal recipe."""
         head = _goal_table(self.goal_of_all) | {
             "global": self.across_layers,
-            "macs": self.macs,
+            **{name: getattr(self, name) for name in TARGETS},
+            "spare": self.spare if self.max_drop is not None else None,
             "seed": self.seed,
         }
         if self.layers is not None:
@@ -183,7 +230,27 @@ class Recipe:
             file.write(self.text().encode())
 
 
-_SETTINGS = ("global", "macs", "layers", "seed")
+TARGETS = ("macs", "speedup", "size", "max_drop")
+_SETTINGS = ("global", *TARGETS, "spare", "layers", "seed")
+UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+def bytes_of(text: str) -> int:
+    """Read a size such as ``10MB`` (10^6 bytes each), ``512 kB`` or a plain number of bytes.
+
+    Raises
+    ------
+    CaffeScnnError
+        Something else.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMgG]?[bB])?\s*", text)
+    require(match is not None, f'a size is a number and B, kB, MB or GB, not "{text}"')
+    assert match is not None
+    return round(float(match[1]) * UNITS[(match[2] or "B").upper()])
+
+
+def _bytes(value: int | str | None) -> int | None:
+    return bytes_of(value) if isinstance(value, str) else value
 
 
 def _override(name: str, table: Any, default: Goal) -> Goal:

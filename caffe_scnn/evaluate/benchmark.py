@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from caffe_scnn.engine import Executor
+from caffe_scnn.engine.timing import Timing, alternate
 from caffe_scnn.evaluate.arrays import Values
-from caffe_scnn.evaluate.timing import Timing, alternate
 from caffe_scnn.model.net import Net
 
 

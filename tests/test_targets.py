@@ -1,0 +1,262 @@
+"""Targets of the whole net: searched, measured, met, interrupted and gone on with."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_decompose_compress import CHAIN, net_of
+from test_obs import images
+
+from caffe_scnn.calibrate import Calibration, Images
+from caffe_scnn.decompose import Auto, Goal, Journal, LowRank, Obs, Recipe, compress, plan
+from caffe_scnn.decompose.allocate import Curve
+from caffe_scnn.decompose.costs import Cost, Meter, packed_bytes
+from caffe_scnn.decompose.curves import Law
+from caffe_scnn.decompose.recipe import bytes_of
+from caffe_scnn.errors import CaffeScnnError, ModelError
+from caffe_scnn.layers.summary import summarize
+
+LAYERS = ("conv1", "conv2", "conv3")
+
+
+def calibration():
+    return Calibration(Images(images()), threads=1)
+
+
+def asked(method=None, **target):
+    return Recipe(Goal(method or Obs()), layers=LAYERS, **target)
+
+
+def weights(net):
+    return [blob.tobytes() for part in net for blob in part.blobs]
+
+
+def macs(net):
+    return summarize(net).total.nonzero_macs
+
+
+def test_a_size_in_bytes_is_met_and_nearly_used_up():
+    net = net_of(*CHAIN)
+    size = round(0.6 * packed_bytes(net))
+    small = compress(net, asked(size=size), calibration=calibration()).net
+    assert 0.9 * size < packed_bytes(small) <= size
+
+
+def test_a_drop_is_kept_by_the_cheapest_net_that_was_tried():
+    net = net_of(*CHAIN)
+    tried = []
+
+    def check(small):
+        tried.append((macs(small), 100 * (1 - macs(small) / macs(net))))
+        return tried[-1][1]
+
+    recipe = asked(max_drop=40.0, spare="macs")
+    found = compress(net, recipe, calibration=calibration(), check=check)
+    kept = [macs for macs, drop in tried if drop <= 40.0]
+    assert macs(found.net) == min(kept)
+    assert macs(found.net) == pytest.approx(0.6 * macs(net), rel=0.03)
+    assert found.recipe.max_drop is None and not found.recipe.searched
+
+
+def test_a_drop_out_of_reach_and_one_without_images_are_refused():
+    net = net_of(*CHAIN)
+    with pytest.raises(ModelError, match=r"no net within a drop of 1 points .* lost 50"):
+        compress(net, asked(max_drop=1.0, spare="macs"), check=lambda _: 50.0)
+    with pytest.raises(ModelError, match="needs images to check on"):
+        compress(net, asked(max_drop=1.0))
+
+
+class Clock:
+    """A layer takes 10 ns for a multiply-accumulate, and half as much again within a net."""
+
+    def __init__(self, net, resource, threads=None):
+        self._meter = Meter(net, timed=False)
+
+    def of_chains(self, chains):
+        cost = self._meter.of_chains(chains)
+        return replace(cost, time=0.01 * cost.macs)
+
+    def of_net(self, net):
+        return Cost(macs(net), 0.015 * macs(net))
+
+    def speedup(self, before, after):
+        return macs(before) / macs(after)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    monkeypatch.setattr("caffe_scnn.decompose.search.Meter", Clock)
+
+
+def test_a_speed_that_was_predicted_wrongly_is_corrected(clock):
+    """Layers alone take two thirds of what they take in the net, so the first net is too slow."""
+    net = net_of(*CHAIN)
+    found = compress(net, asked(speedup=2.0), calibration=calibration())
+    assert 2.0 <= macs(net) / macs(found.net) < 2.0 * 1.04
+    again = compress(net, Recipe.parse(found.recipe.text()), calibration=calibration())
+    assert weights(found.net) == weights(again.net)
+
+
+def test_time_is_really_measured():
+    net = net_of(*CHAIN)
+    meter = Meter(net, timed=True, threads=1)
+    conv = net.layer("conv3")
+    cost = meter.of_chains([(conv, [conv])])
+    whole = meter.of_net(net)
+    assert 0 < cost.time < whole.time
+    assert 0 < cost.size < whole.size
+    assert cost.macs < whole.macs == macs(net)
+    assert 0.2 < meter.speedup(net, net) < 5
+
+
+def test_packed_bytes_are_those_of_the_cheaper_form_and_shared_blobs_count_once():
+    dense, sparse = np.ones(100, np.float32), np.zeros(100, np.float32)
+    sparse[:10] = 1
+    a, b = net_of(*CHAIN).layers[1], net_of(*CHAIN).layers[3]
+    a.blobs, b.blobs = [dense, sparse], [sparse]
+    assert packed_bytes([a, b]) == 400 + (40 + 13)
+
+
+def test_a_plan_is_made_without_a_net():
+    net = net_of(*CHAIN)
+    found = plan(net, asked(macs=0.5), calibration=calibration())
+    assert [choice.layer for choice in found.choices] == list(LAYERS)
+    assert found.predicted <= 0.5 * found.whole
+    assert all(choice.after < choice.before for choice in found.choices if choice.goal)
+    done = compress(net, found.recipe, calibration=calibration())
+    assert macs(done.net) == pytest.approx(found.predicted, rel=0.02)
+
+
+def test_a_net_that_is_there_already_is_refused():
+    with pytest.raises(ModelError, match="there already"):
+        compress(net_of(*CHAIN), asked(macs=1.0), calibration=calibration())
+
+
+def test_auto_takes_for_every_layer_what_loses_less():
+    net = net_of(*CHAIN)
+    left, values, right = np.linalg.svd(net.layer("conv3").blobs[0].reshape(32, -1), False)
+    few = (left * values * (np.arange(32) < 4)) @ right
+    net.layer("conv3").blobs[0] = few.reshape(32, 24, 3, 3).astype(np.float32)
+    found = compress(net, asked(Auto(), macs=0.35), calibration=calibration())
+    methods = {report.layer: report.method for report in found.reports}
+    assert methods["conv3"] == "low-rank"  # its weights have rank 4
+    assert methods["conv1"] == "obs"  # eight outputs of full rank
+    again = compress(net, Recipe.parse(found.recipe.text()), calibration=calibration())
+    assert weights(found.net) == weights(again.net)
+
+
+def test_auto_needs_a_target():
+    with pytest.raises(ModelError, match="give it a target"):
+        compress(net_of(*CHAIN), Recipe(Goal(Auto(), 0.5)), calibration=calibration())
+
+
+class Stopped(Exception):
+    """As if Ctrl-C was pressed."""
+
+
+@pytest.mark.parametrize("method", [Obs(), LowRank()], ids=str)
+@pytest.mark.parametrize("after", [1, 4, 5])
+def test_what_was_interrupted_goes_on_and_gives_the_same_bytes(method, after, tmp_path):
+    net = net_of(*CHAIN)
+    whole = compress(net, asked(method, macs=0.6), calibration=calibration())
+
+    def stop(at, total, name):
+        if at == after:
+            raise Stopped
+
+    folder = tmp_path / "state"
+    with pytest.raises(Stopped):
+        compress(
+            net,
+            asked(method, macs=0.6),
+            calibration=calibration(),
+            on_layer=stop,
+            journal=Journal(folder, "same"),
+        )
+    told = []
+    kept = Journal(folder, "same")
+    assert kept.pieces >= after
+    again = compress(
+        net,
+        asked(method, macs=0.6),
+        calibration=calibration(),
+        on_layer=lambda *step: told.append(step),
+        journal=kept,
+    )
+    assert weights(again.net) == weights(whole.net)
+    assert again.net.text() == whole.net.text()
+    assert again.recipe.text() == whole.recipe.text()
+    kept.discard()
+    assert not folder.exists()
+
+
+def test_pieces_of_something_else_are_thrown_away(tmp_path):
+    Journal(tmp_path / "state", "one").keep_numbers("key", {"x": 0.1})
+    assert Journal(tmp_path / "state", "one").numbers("key") == {"x": 0.1}
+    assert Journal(tmp_path / "state", "two").numbers("key") is None
+    assert not (tmp_path / "state").exists()
+
+
+def test_pieces_of_something_else_are_not_touched_by_a_journal_without_a_folder():
+    journal = Journal()
+    journal.keep_numbers("key", {"x": 1})
+    assert journal.numbers("key") is None and journal.pieces == 0
+
+
+def test_the_law_of_losses_goes_through_both_probes():
+    law = Law.through([0.4, 0.1], [0.32, 0.02])
+    np.testing.assert_allclose(law(np.array([0.4, 0.2, 0.1])), [0.32, 0.08, 0.02])
+    assert Law.through([], [])(np.array([0.5])) == pytest.approx(0.25)
+    assert Law.through([0.2, 0.1], [1.0, 1e-9]).power == 4.0
+
+
+def test_curves_of_several_methods_share_their_end():
+    def curve(method, losses):
+        costs = {"macs": np.array([1.0, 2.0, 3.0])}
+        return Curve((method,), np.zeros(3, np.int64), np.array([0.3, 0.6, 1]), losses, costs)
+
+    joined = Curve.joined(
+        [curve(Obs(), np.array([4.0, 1, 0])), curve(LowRank(), np.array([3.0, 2, 0]))]
+    )
+    assert joined.losses.tolist() == [4, 1, 3, 2, 0]
+    assert joined.goal(1) == Goal(Obs(), 0.6) and joined.goal(2) == Goal(LowRank(), 0.3)
+    assert joined.goal(4) is None
+    assert joined.at_price(2.5, "macs") == 2 and joined.at_price(1.5, "macs") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("10MB", 10**7), ("1.5 kB", 1500), ("17", 17), ("2gb", 2 * 10**9)]
+)
+def test_sizes_are_read(text, wanted):
+    assert bytes_of(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        ("macs = 0.5\nspeedup = 2.0", "one target for the whole net, not macs and speedup"),
+        ("speedup = 1.0", "speedup must be above 1"),
+        ('size = "ten"', "a size is a number and B, kB, MB or GB"),
+        ("size = 0", "size must be positive"),
+        ("max_drop = 100", "max_drop must be in"),
+        ('max_drop = 1.0\nspare = "money"', "spare"),
+        ("speedup = 2.0\ndensity = 0.5", "or a density or error of layers, not both"),
+        ("size = 5\n[layer.conv1]\ndensity = 0.5", "layers have no tables of their own"),
+    ],
+)
+def test_targets_that_cannot_be_are_refused(text, phrase):
+    with pytest.raises(CaffeScnnError, match=phrase):
+        Recipe.parse(text)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(speedup=3.0),
+        Recipe(size=10**7),
+        Recipe(max_drop=1.5, spare="size"),
+        Recipe(Goal(Auto()), macs=0.25),
+    ],
+)
+def test_targets_survive_the_file(recipe):
+    assert Recipe.parse(recipe.text()) == recipe
