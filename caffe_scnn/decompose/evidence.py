@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from caffe_scnn.calibrate import LayerStatistics, Samples
+from caffe_scnn.decompose.reach import Reach
 from caffe_scnn.decompose.scales import channel_scales
 from caffe_scnn.decompose.sparsify import Array
 from caffe_scnn.model.graph import Graph
@@ -30,6 +31,9 @@ class Evidence:
         Of its inputs, where a method asks for them.
     samples : Samples, optional
         Single rows of its inputs, where a method asks for them.
+    reach : ndarray of shape (n,), optional
+        How much the squared error of every output counts for the layers behind, beside the scales:
+        one on average; see :class:`~caffe_scnn.decompose.reach.Reach`.
     """
 
     layer: Layer
@@ -37,6 +41,13 @@ class Evidence:
     rectified: bool = False
     moments: LayerStatistics | None = None
     samples: Samples | None = None
+    reach: Array | None = None
+
+    @property
+    def importance(self) -> Array:
+        """How much the squared error of every output counts: (n,)."""
+        squared = np.square(self.output_scales)
+        return squared if self.reach is None else squared * self.reach
 
     @property
     def statistics(self) -> LayerStatistics:
@@ -64,12 +75,16 @@ def surroundings(net: Net, layers: Sequence[Layer]) -> dict[str, Evidence]:
     BatchNorm and Scale behind a layer are what scales its outputs; the scales are read off the
     net with them folded in.
     """
-    folded = {layer.name: layer for layer in fold_batch_norm(net).net}
+    reduced = fold_batch_norm(net).net
+    folded = {layer.name: layer for layer in reduced}
+    reach = Reach(reduced)
     graph = Graph(net)
     found = {}
     for layer in layers:
         scales = _ratio(layer, folded[layer.name])
-        found[layer.name] = Evidence(layer, scales, _rectified(graph, layer))
+        found[layer.name] = Evidence(
+            layer, scales, _rectified(graph, layer), reach=reach.importance(layer.name)
+        )
     return found
 
 

@@ -95,14 +95,16 @@ class SparseResponses:
         self._pattern = Pattern.parse(method.pattern)
         self._statistics = evidence.statistics
         self._weights = weight_rows(layers[0])
-        self._importance = np.square(evidence.output_scales).reshape(len(self._weights), -1)
+        shape = self._weights.shape[:2]
+        self._counted = np.square(evidence.output_scales).reshape(shape)
+        self._last: tuple[Mask, Array] | None = None
         self._problems = [
             self._problem(weights, *moments)
             for weights, *moments in zip(
                 self._weights,
                 self._statistics.inputs,
                 self._statistics.cross,
-                self._importance,
+                evidence.importance.reshape(shape),
                 strict=True,
             )
         ]
@@ -149,14 +151,16 @@ class SparseResponses:
         """Root of the weighted error over the weighted energy of all responses."""
         error = self._statistics.response_error(self._weights, weights)
         energy = self._statistics.response_energy(self._weights)
-        total = float((self._importance * energy).sum())
-        return float(np.sqrt((self._importance * error).sum() / (total or 1.0)))
+        total = float((self._counted * energy).sum())
+        return float(np.sqrt((self._counted * error).sum() / (total or 1.0)))
 
     def _fit(self, keep: Mask) -> Array:
-        supports = keep.reshape(self._weights.shape)
-        return np.array(
-            [p.solve(support) for p, support in zip(self._problems, supports, strict=True)]
-        )
+        """Solve on a support; the last one asked for is remembered."""
+        if self._last is None or self._last[0] is not keep:
+            supports = keep.reshape(self._weights.shape)
+            pairs = zip(self._problems, supports, strict=True)
+            self._last = keep, np.array([problem.solve(support) for problem, support in pairs])
+        return self._last[1]
 
     def edits(self, keep: Mask | None) -> list[Edit]:
         """Return one layer of the same name per sharer; None leaves the weights alone."""
