@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from caffe_scnn.calibrate.agreement import Agreement, agreement
 from caffe_scnn.calibrate.agreement import answer as answer_blob
 from caffe_scnn.cli.grouped import grouped
 from caffe_scnn.cli.models import FILE
-from caffe_scnn.errors import FormatError
+from caffe_scnn.errors import FormatError, ModelError
 from caffe_scnn.evaluate.arrays import ONLY, read_arrays
 from caffe_scnn.evaluate.labels import read_labelled_arrays, read_list
 from caffe_scnn.model.net import Net
@@ -23,8 +25,9 @@ from caffe_scnn.preprocess import Transformer
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
-# Of so many images the last one is held back.
+# Of so many images the last one is held back, and these are checked on while a drop is searched.
 HELD_BACK = 10
+CHECKED = (2, 6)
 
 
 @dataclass(frozen=True)
@@ -35,43 +38,113 @@ class Pictures:
     labels: NDArray[np.int64] | None
     batch: int
 
-    def _part(self, transformer: Transformer, chosen: NDArray[np.bool_]) -> Images:
+    def part(self, transformer: Transformer, chosen: NDArray[np.bool_]) -> Images:
+        """Return some of them, as inputs of a net."""
         at = np.flatnonzero(chosen)
         if isinstance(self.images, list):
             return Images([self.images[i] for i in at], transformer.pictures, self.batch)
         return Images(self.images[at], transformer.pixels, self.batch)
 
-    def _held_back(self) -> NDArray[np.bool_]:
-        return np.asarray(np.arange(len(self.images)) % HELD_BACK == HELD_BACK - 1)
+    def identity(self) -> str:
+        """Return what tells these pictures from others: their files' names, sizes and times."""
+        if isinstance(self.images, list):
+            files = [(path, path.stat()) for path in self.images if path.exists()]
+            return repr([(str(path), s.st_size, s.st_mtime_ns) for path, s in files])
+        return sha256(np.ascontiguousarray(self.images).tobytes()).hexdigest()
 
-    def calibration(self, transformer: Transformer, seed: int, threads: int | None) -> Calibration:
-        """Return the images to calibrate on."""
-        images = self._part(transformer, ~self._held_back())
-        return Calibration(images, seed=seed, threads=threads)
 
-    def judge(
-        self, before: Net, after: Net, transformer: Transformer, threads: int | None
-    ) -> Judgement | None:
-        """Compare both nets on the images held back; None where there are none."""
-        held = self._held_back()
-        if not held.any():
-            return None
-        judge = Calibration(self._part(transformer, held), threads=threads)
-        blob, softmax = answer_blob(before)
-        first, second = (judge.outputs(net, blob, int(held.sum())) for net in (before, after))
+class Sighted:
+    """Pictures as one model sees them: some to calibrate on, some to check on, some held back.
+
+    Parameters
+    ----------
+    net : Net
+        The original.
+    pictures : Pictures
+    transformer : Transformer
+    seed : int
+    threads : int, optional
+    checked : bool
+        Keep some from calibration, to check nets on while one is searched.
+
+    Raises
+    ------
+    ModelError
+        Too few pictures to keep some for a check.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        pictures: Pictures,
+        transformer: Transformer,
+        seed: int,
+        threads: int | None,
+        checked: bool,
+    ) -> None:
+        self._net = net
+        self._pictures = pictures
+        self._transformer = transformer
+        self._threads = threads
+        _, self._softmax = answer_blob(net)
+        at = np.arange(len(pictures.images)) % HELD_BACK
+        self._held = at == HELD_BACK - 1
+        self._checked = np.isin(at, CHECKED) & checked
+        if checked and not self._checked.any():
+            raise ModelError(
+                f"{len(at)} images are too few to keep some for a check: give 10 or more"
+            )
+        images = pictures.part(transformer, ~self._held & ~self._checked)
+        self.calibration = Calibration(images, seed=seed, threads=threads)
+
+    def identity(self) -> str:
+        """Return all that the model sees depends on."""
+        return f"{self._transformer.describe()}\n{self._pictures.identity()}\n{self._checked.sum()}"
+
+    def drop(self, net: Net) -> float:
+        """Measure what a net loses on the images of the check: see :attr:`Judgement.drop`."""
+        return self._judge(
+            self._checked_before, self._answers(net, self._checked), self._checked
+        ).drop
+
+    @cached_property
+    def _checked_before(self) -> NDArray[Any]:
+        return self._answers(self._net, self._checked)
+
+    def judgements(self, after: Net) -> list[Judgement]:
+        """Compare both nets on the images held back, and on those of the check."""
+        found = []
+        for kind, chosen in (("held back", self._held), ("of the check", self._checked)):
+            if chosen.any():
+                first, second = (self._answers(net, chosen) for net in (self._net, after))
+                found.append(self._judge(first, second, chosen, kind))
+        return found
+
+    def _answers(self, net: Net, chosen: NDArray[np.bool_]) -> NDArray[Any]:
+        part = self._pictures.part(self._transformer, chosen)
+        judge = Calibration(part, threads=self._threads)
+        return judge.outputs(net, answer_blob(net)[0], int(chosen.sum()))
+
+    def _judge(
+        self,
+        first: NDArray[Any],
+        second: NDArray[Any],
+        chosen: NDArray[np.bool_],
+        kind: str = "",
+    ) -> Judgement:
         accuracy = None
-        if self.labels is not None:
-            wanted = self.labels[held]
+        if self._pictures.labels is not None:
+            wanted = self._pictures.labels[chosen]
             accuracy = [
                 100 * float((scores.reshape(len(scores), -1).argmax(axis=1) == wanted).mean())
                 for scores in (first, second)
             ]
-        return Judgement(agreement(first, second, softmax), softmax, accuracy)
+        return Judgement(agreement(first, second, self._softmax), self._softmax, accuracy, kind)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the images held back say.
+    """What images say that no layer was fitted to.
 
     Attributes
     ----------
@@ -80,11 +153,21 @@ class Judgement:
         The divergence is Kullback and Leibler's.
     top1 : list of float, optional
         Percent right before and after, where labels are known.
+    kind : str
+        Of the images.
     """
 
     agreement: Agreement
     softmax: bool
     top1: list[float] | None
+    kind: str = "held back"
+
+    @property
+    def drop(self) -> float:
+        """Percent points lost: of accuracy, or where no label is known of agreement."""
+        if self.top1 is None:
+            return 100 - self.agreement.same_top1
+        return self.top1[0] - self.top1[1]
 
     def text(self) -> str:
         """Say it in one line."""
@@ -95,7 +178,7 @@ class Judgement:
             else "; top-1 {:.2f} % before, {:.2f} % after".format(*self.top1)
         )
         return (
-            f"on {self.agreement.images} images held back: same first class on "
+            f"on {self.agreement.images} images {self.kind}: same first class on "
             f"{self.agreement.same_top1:.2f} %, {name} {self.agreement.divergence:.4g}{right}"
         )
 

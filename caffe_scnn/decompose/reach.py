@@ -1,6 +1,6 @@
 """How much every output of a layer matters to the layers that read it, by their weights.
 
-Behind BatchNorm, ReLU and a depthwise convolution, a channel's error arrives at the next convolution
+Behind BatchNorm, ReLU and a depthwise layer, a channel's error arrives at the next convolution,
 and is multiplied there by the weights that read the channel: where these are small, the error is
 harmless. The amplification is read off the weights with BatchNorm and Scale folded in; it is only
 a rule of thumb (errors of channels that are read together may cancel or add up), and so a

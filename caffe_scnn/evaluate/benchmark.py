@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -147,6 +148,66 @@ def race(
         Name → a net that takes ``inputs``.
     """
     return alternate({name: _forward(each, inputs) for name, each in executors.items()}, repeat)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two nets timed in turns.
+
+    Attributes
+    ----------
+    before, after : Timing
+        Of whole forward passes.
+    steps_before, steps_after : mapping of layer names to float
+        For every step the names of the layers that are computed in it, and its median
+        milliseconds.
+    threads : int
+    """
+
+    before: Timing
+    after: Timing
+    steps_before: Mapping[tuple[str, ...], float]
+    steps_after: Mapping[tuple[str, ...], float]
+    threads: int
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast the second net is."""
+        return self.before.median_ms / self.after.median_ms
+
+    def of_layers(self, before: str, after: Collection[str]) -> tuple[float, float]:
+        """Return the milliseconds of the steps with a layer, and with those in its place."""
+        first = sum(ms for layers, ms in self.steps_before.items() if before in layers)
+        second = sum(ms for layers, ms in self.steps_after.items() if set(layers) & set(after))
+        return first, second
+
+
+def compare_speed(
+    before: Net,
+    after: Net,
+    inputs: Mapping[str, Values],
+    *,
+    threads: int | None = None,
+    repeat: int = 10,
+) -> Comparison:
+    """Time two nets of the same inputs in turns, whole and step by step."""
+    executors = {
+        "before": Executor(before, threads=threads),
+        "after": Executor(after, threads=threads),
+    }
+    whole = race(executors, inputs, repeat)
+    samples: dict[str, dict[tuple[str, ...], list[float]]] = {name: {} for name in executors}
+    for _ in range(repeat):
+        for name, executor in executors.items():
+            for step in executor.profile(inputs, repeat=1):
+                samples[name].setdefault(tuple(step.step.layers), []).append(step.median_ms)
+    steps = {
+        name: {layers: median(times) for layers, times in found.items()}
+        for name, found in samples.items()
+    }
+    return Comparison(
+        whole["before"], whole["after"], steps["before"], steps["after"], executors["after"].threads
+    )
 
 
 def fill_randomly(net: Net, seed: int) -> None:
