@@ -28,8 +28,12 @@ class Decomposition(Protocol):
 
     name: ClassVar[str]
     types: ClassVar[tuple[str, ...]]  # layer types it can take apart
-    calibrated: ClassVar[bool]  # does it look at responses on images?
     sampled: ClassVar[bool]  # single rows of the inputs and responses, rather than their moments?
+
+    @property
+    def calibrated(self) -> bool:
+        """Look at responses on images."""
+        ...
 
     @property
     def symmetric(self) -> bool:
@@ -63,6 +67,11 @@ class Candidate(Protocol):
     @property
     def offer(self) -> Offer:
         """What could be kept."""
+        ...
+
+    @property
+    def priced(self) -> bool:
+        """The best choice of any size follows from the prices of the offer."""
         ...
 
     @property

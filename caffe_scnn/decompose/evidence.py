@@ -54,6 +54,18 @@ class Evidence:
         """Moments of the inputs; assumed ones where no images were seen."""
         return self.moments or LayerStatistics.assumed(self.layer)
 
+    def response_error(self, weights: Array, approximation: Array) -> float:
+        """Return ``‖Y − Ŷ‖ / ‖Y‖`` with the best bias, outputs weighted by their squared scales.
+
+        Parameters
+        ----------
+        weights, approximation : ndarray of shape (group, n/group, d)
+        """
+        counted = np.square(self.output_scales).reshape(weights.shape[:2])
+        error = self.statistics.response_error(weights, approximation)
+        energy = self.statistics.response_energy(weights)
+        return float(np.sqrt((counted * error).sum() / ((counted * energy).sum() or 1.0)))
+
     @classmethod
     def assumed(cls, layer: Layer) -> Evidence:
         """Know nothing: uncorrelated inputs, outputs scaled to equal size."""

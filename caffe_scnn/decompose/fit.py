@@ -167,10 +167,10 @@ def _choose(target: Target, candidate: Candidate) -> Mask | None:
 
 
 def _within_error(target: Target, candidate: Candidate, limit: float) -> Mask:
-    if target.goal.method.calibrated:
-        keep = _smallest_within(candidate, target.size, limit)
-    else:
+    if candidate.priced:
         keep = for_error(candidate.offer, candidate.error, limit)
+    else:
+        keep = _smallest_within(candidate, target.size, limit)
     if keep is None:
         least = candidate.error(np.ones_like(candidate.offer.gains, bool))
         raise ModelError(
@@ -204,12 +204,10 @@ def _choose_together(
         return [None] * len(targets)
     budget = _budget(targets, candidates, goal.density)
     keeps = for_budget([candidate.offer.relative() for candidate in candidates], budget)
-    # A calibrated method finds a better support of the same size, and keeps to its pattern.
+    # Where prices do not tell all, a better support of the same size is found, of the pattern.
     return [
-        candidate.choose(candidate.size(keep) - candidate.fixed)
-        if target.goal.method.calibrated
-        else keep
-        for target, candidate, keep in zip(targets, candidates, keeps, strict=True)
+        keep if candidate.priced else candidate.choose(candidate.size(keep) - candidate.fixed)
+        for candidate, keep in zip(candidates, keeps, strict=True)
     ]
 
 

@@ -8,8 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from caffe_scnn.decompose.base import Edit, relative_error
+from caffe_scnn.decompose.base import Candidate, Edit, relative_error
 from caffe_scnn.decompose.evidence import Evidence
+from caffe_scnn.decompose.obs import Obs, SparseResponses
 from caffe_scnn.decompose.scales import channel_scales
 from caffe_scnn.decompose.sparsify import Array, Mask, Offer, for_budget
 from caffe_scnn.decompose.write import rewritten
@@ -24,6 +25,8 @@ class Magnitude:
     ----------
     scaled : bool
         Measure a weight relative to the norm of its output channel.
+    refit : bool
+        With images: fit the weights that are kept to the original's responses.
     """
 
     name: ClassVar[str] = "magnitude"
@@ -33,7 +36,6 @@ class Magnitude:
         "DepthwiseConvolution",
         "InnerProduct",
     )
-    calibrated: ClassVar[bool] = False
     sampled: ClassVar[bool] = False
     symmetric: ClassVar[bool] = False
 
@@ -41,6 +43,14 @@ class Magnitude:
         default=True,
         metadata={"help": "measure weights relative to the norm of their output channel"},
     )
+    refit: bool = field(
+        default=False, metadata={"help": "with images: fit what is kept to responses"}
+    )
+
+    @property
+    def calibrated(self) -> bool:
+        """Responses are looked at where weights are fitted to them."""
+        return self.refit
 
     def objection(self, layer: Layer) -> str | None:
         """Take every layer."""
@@ -48,9 +58,23 @@ class Magnitude:
 
     def prepare(
         self, layers: Sequence[Layer], seed: int, evidence: Evidence | None = None
-    ) -> PrunedWeights:
+    ) -> Candidate:
         """Offer every weight by its square; nothing is random here."""
+        if self.refit and evidence is not None:
+            return RefittedWeights(layers, self.scaled, evidence)
         return PrunedWeights(layers, self.scaled)
+
+
+class RefittedWeights(SparseResponses):
+    """A layer whose largest weights are kept and fitted to responses."""
+
+    def __init__(self, layers: Sequence[Layer], scaled: bool, evidence: Evidence) -> None:
+        super().__init__(layers, Obs(), evidence)
+        self._pruned_weights = PrunedWeights(layers, scaled)
+
+    def choose(self, budget: int) -> Mask:
+        """Keep the ``budget`` weights of the largest magnitude."""
+        return self._pruned_weights.choose(budget)
 
 
 class PrunedWeights:
@@ -65,6 +89,7 @@ class PrunedWeights:
     """
 
     fixed = 0
+    priced = True
 
     def __init__(self, layers: Sequence[Layer], scaled: bool) -> None:
         self._layers = layers

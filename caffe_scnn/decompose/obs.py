@@ -88,6 +88,7 @@ class SparseResponses:
     """
 
     fixed = 0
+    priced = False
 
     def __init__(self, layers: Sequence[Layer], method: Obs, evidence: Evidence) -> None:
         self._layers = layers
@@ -96,7 +97,7 @@ class SparseResponses:
         self._statistics = evidence.statistics
         self._weights = weight_rows(layers[0])
         shape = self._weights.shape[:2]
-        self._counted = np.square(evidence.output_scales).reshape(shape)
+        self._evidence = evidence
         self._last: tuple[Mask, Array] | None = None
         self._problems = [
             self._problem(weights, *moments)
@@ -145,14 +146,7 @@ class SparseResponses:
 
     def error(self, keep: Mask) -> float:
         """Relative response error of a choice, before rounding to float32."""
-        return self._response_error(self._fit(keep))
-
-    def _response_error(self, weights: Array) -> float:
-        """Root of the weighted error over the weighted energy of all responses."""
-        error = self._statistics.response_error(self._weights, weights)
-        energy = self._statistics.response_energy(self._weights)
-        total = float((self._counted * energy).sum())
-        return float(np.sqrt((self._counted * error).sum() / (total or 1.0)))
+        return self._evidence.response_error(self._weights, self._fit(keep))
 
     def _fit(self, keep: Mask) -> Array:
         """Solve on a support; the last one asked for is remembered."""
@@ -170,7 +164,10 @@ class SparseResponses:
         shift = None
         if self._method.correct_bias and self._statistics.count:
             shift = self._statistics.bias_shift(self._weights, written)
-        error, response = relative_error(layer.blobs[0], blob), self._response_error(written)
+        error, response = (
+            relative_error(layer.blobs[0], blob),
+            self._evidence.response_error(self._weights, written),
+        )
         new = rewritten(self._layers, blob, shift)
         return [
             Edit(old, (layer,), error, response)

@@ -70,6 +70,7 @@ class RankedResponses(ABC):
     """
 
     fixed = 0
+    priced = False
     spatial: ClassVar[str | Mapping[str, int]]  # as in `convolution_chain`
 
     def __init__(self, layers: Sequence[Layer], method: RankedMethod, evidence: Evidence) -> None:
