@@ -121,9 +121,7 @@ class SparseResponses:
     def offer(self) -> Offer:
         """Every weight with what dropping it alone would cost, the rest adapting."""
         gains = [
-            problem.importance[:, None]
-            * np.square(problem.dense)
-            / np.diag(np.linalg.inv(problem.moment))
+            problem.importance[:, None] * np.square(problem.dense) / np.diag(problem.inverse)
             for problem in self._problems
         ]
         rows = np.concatenate(gains)

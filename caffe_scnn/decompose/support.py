@@ -20,6 +20,7 @@ from functools import cached_property
 
 import numpy as np
 import scipy.linalg
+from numpy.typing import NDArray
 
 from caffe_scnn.decompose.pattern import Pattern
 from caffe_scnn.decompose.sparsify import Array, Mask
@@ -60,19 +61,41 @@ class Regression:
         factor = scipy.linalg.cho_factor(self.moment)
         return np.asarray(scipy.linalg.cho_solve(factor, self.target.T)).T
 
+    @cached_property
+    def inverse(self) -> Array:
+        """H⁻¹."""
+        return np.asarray(scipy.linalg.inv(self.moment))
+
     def losses(self, weights: Array) -> Array:
         """How far weights are above the dense minimum: ``v_i (ŵ_i − w*_i) H (ŵ_i − w*_i)ᵀ``."""
         off = weights - self.dense
         return np.asarray(self.importance * np.einsum("ij,ij->i", off @ self.moment, off))
 
     def solve(self, keep: Mask) -> Array:
-        """Return the minimum among weights that are zero outside the support: (n, d)."""
+        """Return the minimum among weights that are zero outside the support: (n, d).
+
+        A row costs the cube of what it keeps or of what it drops, whichever is less: dropping
+        weights P of the dense solution w* leaves ``w* − H⁻¹[:, P] (H⁻¹[P, P])⁻¹ w*_P``.
+        """
         weights = np.zeros_like(self.target)
-        for row, support, wanted in zip(weights, keep, self.target, strict=True):
+        size = self.target.shape[1]
+        for i, support in enumerate(keep):
             at = np.flatnonzero(support)
-            if len(at):
+            if 2 * len(at) > size:
+                gone = np.flatnonzero(~support)
+                weights[i] = self._without(i, gone)
+            elif len(at):
                 system = self.moment[np.ix_(at, at)]
-                row[at] = scipy.linalg.solve(system, wanted[at], assume_a="pos")
+                weights[i, at] = scipy.linalg.solve(system, self.target[i, at], assume_a="pos")
+        return weights
+
+    def _without(self, row: int, gone: NDArray[np.int64]) -> Array:
+        weights: Array = self.dense[row].copy()
+        if len(gone):
+            system = self.inverse[np.ix_(gone, gone)]
+            price = scipy.linalg.solve(system, weights[gone], assume_a="pos")
+            weights -= price @ self.inverse[gone]
+            weights[gone] = 0.0
         return weights
 
 
