@@ -13,6 +13,7 @@ from caffe_scnn.decompose.obs import Obs
 from caffe_scnn.decompose.recipe import Goal, Recipe
 from caffe_scnn.decompose.scnn import Scnn
 from caffe_scnn.decompose.search import Plan
+from caffe_scnn.decompose.sparse_low_rank import SparseLowRank
 from caffe_scnn.decompose.spatial import Spatial
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Plan",
     "Recipe",
     "Scnn",
+    "SparseLowRank",
     "Spatial",
     "compress",
     "method_type",

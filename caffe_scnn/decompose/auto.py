@@ -14,12 +14,20 @@ from caffe_scnn.decompose.fc_svd import FcSvd
 from caffe_scnn.decompose.low_rank import LowRank
 from caffe_scnn.decompose.obs import Obs
 from caffe_scnn.decompose.scnn import Scnn
+from caffe_scnn.decompose.sparse_low_rank import SparseLowRank
 from caffe_scnn.decompose.spatial import Spatial
 from caffe_scnn.errors import ModelError
 from caffe_scnn.model.net import Layer
 
 # Tried on every layer whose type they take; answers are probed with the errors of the first one.
-TRIED: tuple[Decomposition, ...] = (Obs(), LowRank(), Spatial(), FcSvd(), Scnn())
+TRIED: tuple[Decomposition, ...] = (
+    Obs(),
+    LowRank(),
+    Spatial(),
+    FcSvd(),
+    Scnn(),
+    SparseLowRank(),
+)
 # Blocks of weights count like single ones, but run faster: worth trying where time counts.
 BLOCKS: tuple[Decomposition, ...] = (Obs(pattern="4x1"), Obs(pattern="16x1"))
 

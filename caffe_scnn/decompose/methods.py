@@ -12,6 +12,7 @@ from caffe_scnn.decompose.low_rank_3d import LowRank3d
 from caffe_scnn.decompose.magnitude import Magnitude
 from caffe_scnn.decompose.obs import Obs
 from caffe_scnn.decompose.scnn import Scnn
+from caffe_scnn.decompose.sparse_low_rank import SparseLowRank
 from caffe_scnn.decompose.spatial import Spatial
 from caffe_scnn.errors import CaffeScnnError
 
@@ -23,6 +24,7 @@ METHODS: tuple[type[Decomposition], ...] = (
     Spatial,
     LowRank3d,
     FcSvd,
+    SparseLowRank,
     Auto,
 )
 
