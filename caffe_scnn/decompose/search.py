@@ -245,11 +245,12 @@ class Search:
         return float(numbers["drop"])
 
     def _measured(self, name: str, net: Net) -> float:
-        numbers = self._setting.journal.numbers(name)
+        key = f"{self._resource} {name}"
+        numbers = self._setting.journal.numbers(key)
         if numbers is None:
             cost: Cost = self._meter.of_net(net)
             numbers = {"cost": float(getattr(cost, self._resource))}
-            self._setting.journal.keep_numbers(name, numbers)
+            self._setting.journal.keep_numbers(key, numbers)
         return float(numbers["cost"])
 
 

@@ -1,0 +1,175 @@
+"""Accuracy against work and against time for nets compressed without training, and the fastest.
+
+Usage: ``CAFFE_SCNN_DATA=… python benchmarks/compression_curves.py DIR [CASE…]``
+
+Cases: ``lenet``, ``cifar``, ``squeezenet``, ``mobilenet``; pictures and folds are those of
+``compression_accuracy.py``. For every case ``auto`` is asked for several speeds, and ``obs``,
+``magnitude`` with and without refit for several fractions of the multiply-accumulates. Prints a
+table of all nets and the fastest within 1, 2 and 5 points of top-1, and draws both curves. What
+is finished is kept in DIR: run again, it goes on. One thread; times are medians in turns
+with the original.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from compression_accuracy import CASES, Case, Fold, folds, macs, right
+
+from caffe_scnn.calibrate import Calibration, Images
+from caffe_scnn.decompose import Auto, Goal, Journal, Magnitude, Obs, Recipe, compress
+from caffe_scnn.decompose.costs import Meter
+from caffe_scnn.errors import ModelError
+from caffe_scnn.model.net import Net
+from caffe_scnn.report.plot import Plot, Series, write_plot
+
+SPEEDS = (1.15, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
+FRACTIONS = (0.8, 0.67, 0.5, 0.4, 0.3, 0.2, 0.1)
+ASKED: dict[str, list[Recipe]] = {
+    "auto": [Recipe(Goal(Auto()), speedup=speed) for speed in SPEEDS],
+    "obs": [Recipe(Goal(Obs()), macs=fraction) for fraction in FRACTIONS],
+    "magnitude, refit": [Recipe(Goal(Magnitude(refit=True)), macs=f) for f in FRACTIONS],
+    "magnitude": [Recipe(Goal(Magnitude()), macs=fraction) for fraction in FRACTIONS],
+}
+LAYERS = {
+    "lenet": ("lenet", ("*",)),
+    "cifar": ("cifar", ("*",)),
+    "squeezenet": ("squeezenet", ("fire*", "conv_final")),
+    "mobilenet": ("mobilenet-2x", ("conv*/pw", "fc7")),
+}
+DROPS = (1.0, 2.0, 5.0)
+Result = dict[str, Any]
+
+
+def main(place: Path, names: Sequence[str]) -> None:
+    """Measure what is missing, then print and draw."""
+    data = Path(os.environ["CAFFE_SCNN_DATA"]) / "data"
+    place.mkdir(parents=True, exist_ok=True)
+    for name in names or LAYERS:
+        case_name, layers = LAYERS[name]
+        found = measured(place / name, CASES[case_name], layers, data)
+        print(table(name, found))
+        print(fastest(name, found), flush=True)
+        draw(place, name, found)
+
+
+def measured(place: Path, case: Case, layers: Sequence[str], data: Path) -> list[Result]:
+    """Return a result for every method and target, over all folds."""
+    net = case.net(data)
+    parts = list(folds(case, data))
+    results = []
+    for method, recipes in ASKED.items():
+        for at, recipe in enumerate(recipes):
+            path = place / f"{method}-{at}.json"
+            if not path.exists():
+                made = [
+                    one_fold(place / f"fold{i}", net, recipe, layers, fold)
+                    for i, fold in enumerate(parts)
+                ]
+                path.write_text(json.dumps(joined(method, made)))
+            result = json.loads(path.read_text())
+            if result:
+                results.append(result)
+    return results
+
+
+def one_fold(
+    place: Path, net: Net, recipe: Recipe, layers: Sequence[str], fold: Fold
+) -> Result | None:
+    """Compress and test on one fold; None where the target is out of reach."""
+    calibrate, test, labels = fold
+    # One journal for all targets: what layers lose and cost is measured once.
+    journal = Journal(place, "one net, one set of pictures")
+    asked = Recipe(
+        recipe.goal_of_all, macs=recipe.macs, speedup=recipe.speedup, layers=tuple(layers)
+    )
+    calibration = Calibration(Images(calibrate, batch=10), threads=1)
+    try:
+        made = compress(net, asked, calibration=calibration, journal=journal, threads=1)
+    except ModelError as error:
+        print(f"{asked.text().splitlines()[0]}: {error}", file=sys.stderr)
+        return None
+    return {
+        "before": right(net, test, labels).tolist(),
+        "after": right(made.net, test, labels).tolist(),
+        "macs": macs(net) / macs(made.net),
+        "speed": Meter(net, timed=True, threads=1).speedup(net, made.net),
+        "methods": [report.method for report in made.reports],
+    }
+
+
+def joined(method: str, made: Sequence[Result | None]) -> Result:
+    """Join folds: the difference over all pictures with its paired 95 % interval."""
+    parts = [part for part in made if part]
+    if len(parts) < len(made):
+        return {}
+    old, new = (np.concatenate([part[key] for part in parts]) for key in ("before", "after"))
+    difference = 100 * (new - old)
+    return {
+        "method": method,
+        "macs": float(np.mean([part["macs"] for part in parts])),
+        "speed": float(np.mean([part["speed"] for part in parts])),
+        "difference": float(difference.mean()),
+        "interval": float(1.96 * difference.std() / np.sqrt(len(difference))),
+        "layers": dict(Counter(name for part in parts for name in part["methods"])),
+    }
+
+
+def table(name: str, found: Sequence[Result]) -> str:
+    """Return all nets of a model as Markdown."""
+    lines = [
+        f"\n### {name}\n",
+        "| method | fewer MACs | times as fast | difference in top-1 |",
+        "|---|--:|--:|--:|",
+    ]
+    lines += [
+        f"| {r['method']} | {r['macs']:.2f}x | {r['speed']:.2f}x | "
+        f"{r['difference']:+.2f} ± {r['interval']:.2f} |"
+        for r in found
+    ]
+    return "\n".join(lines)
+
+
+def fastest(name: str, found: Sequence[Result]) -> str:
+    """Return the fastest net within each drop, and what it is made of."""
+    lines = [
+        f"\n| {name}: within | times as fast | fewer MACs | difference | made of |",
+        "|--:|--:|--:|--:|---|",
+    ]
+    for drop in DROPS:
+        within = [r for r in found if r["difference"] >= -drop]
+        if within:
+            best = max(within, key=lambda r: r["speed"])
+            layers = ", ".join(f"{n}x {method}" for method, n in best["layers"].items())
+            lines.append(
+                f"| {drop:g} | {best['speed']:.2f}x | {best['macs']:.2f}x | "
+                f"{best['difference']:+.2f} ± {best['interval']:.2f} | {layers} |"
+            )
+    return "\n".join(lines)
+
+
+def draw(place: Path, name: str, found: Sequence[Result]) -> None:
+    """Draw top-1 against multiply-accumulates and against time."""
+    for key, label in (("macs", "times fewer multiply-accumulates"), ("speed", "times as fast")):
+        series = [
+            Series(
+                method,
+                [1.0, *(r[key] for r in found if r["method"] == method)],
+                [0.0, *(r["difference"] for r in found if r["method"] == method)],
+                "both",
+            )
+            for method in ASKED
+        ]
+        picture = Plot(series, label, "difference in top-1 [points]", name, y_limits=(-25, 2))
+        write_plot(place / f"{name}-{key}.svg", picture)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
