@@ -6,6 +6,8 @@ from caffe_scnn.cli.front_door import CommandTable
 
 COMMANDS = {
     "classify": "Measure how often the right class is the best, and among the best five.",
+    "voc": "Measure the average precision of detections on PASCAL VOC.",
+    "proposals": "Measure how many objects a list of windows covers.",
 }
 
 command = CommandTable(

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caffe_scnn.evaluate.voc.match import Floats, Indices, Matches, Rules
+from caffe_scnn.evaluate.voc.match import Flags, Floats, Indices, Rules
+
+Counts = Flags | Indices
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,18 @@ class Curve:
     objects: int
 
     @classmethod
-    def of(cls, matches: Matches) -> Curve:
-        """Count hits and false alarms."""
-        hits: Indices = np.cumsum(matches.hits, dtype=np.intp)
-        counted = hits + np.cumsum(matches.false_alarms)
-        return cls(hits, hits / matches.positives, hits / np.maximum(counted, 1), matches.positives)
+    def of(cls, hits: Counts, false_alarms: Counts, objects: int) -> Curve:
+        """Add up hits and false alarms.
+
+        Parameters
+        ----------
+        hits, false_alarms : ndarray of shape (n,), bool or int
+            How often each detection counts as one, by falling score.
+        objects : int
+        """
+        so_far = np.cumsum(hits, dtype=np.intp)
+        counted = so_far + np.cumsum(false_alarms, dtype=np.intp)
+        return cls(so_far, so_far / objects, so_far / np.maximum(counted, 1), objects)
 
 
 def eleven_point(curve: Curve, rules: Rules) -> float:

@@ -193,5 +193,5 @@ def _class_result(
     )
     if not matches.positives:
         return ClassResult(name, None, matches, None)
-    curve = Curve.of(matches)
+    curve = Curve.of(matches.hits, matches.false_alarms, matches.positives)
     return ClassResult(name, measure.average_precision(curve), matches, curve)
