@@ -158,10 +158,11 @@ def test_a_record_without_a_cascade(tmp_path):
 
 def test_drawing_images_twice_is_evaluating_them_twice(devkit, tmp_path):
     """The weights of the bootstrap do what copies of the images would."""
-    make_results(tmp_path / "r", HALF)
+    lines = {"cat": HALF["cat"], "dog": PERFECT["dog"]}
+    make_results(tmp_path / "r", lines)
     lines = {
         name: text + text.replace("a .", "a2 .").replace("c .", "c2 .")
-        for name, text in HALF.items()
+        for name, text in lines.items()
     }
     make_results(tmp_path / "r2", lines)
     twice = {"a": IMAGES["a"], "a2": IMAGES["a"], "b": IMAGES["b"], "c": [], "c2": []}
