@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import h5py
 import numpy as np
+
+_NUMBERS = itertools.count()
 
 
 def write_mat73(path: Path, variables: dict[str, object]) -> Path:
@@ -51,7 +54,7 @@ def _references(file, values):
     hidden = file.require_group("#refs#")
     made = np.empty((len(values), 1), h5py.ref_dtype)
     for index, value in enumerate(values):
-        name = f"r{len(hidden)}"
+        name = f"r{next(_NUMBERS)}"
         _write(file, hidden, name, value)
         made[index, 0] = hidden[name].ref
     return made
