@@ -76,6 +76,21 @@ def test_nms_is_the_greedy_choice(boxes, scores, threshold):
     assert nms(boxes, scores, threshold).tolist() == slow_nms(boxes, scores, threshold)
 
 
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 300])
+def test_nms_of_many_boxes(count):
+    rng = np.random.default_rng(count)
+    corner = rng.integers(1, 40, (count, 2))
+    boxes = np.concatenate([corner, corner + rng.integers(0, 20, (count, 2))], 1).astype(np.float32)
+    scores = rng.integers(0, 50, count) / 10
+    near = overlaps(boxes, boxes) > 0.3
+    chosen = []
+    for i in sorted(range(count), key=lambda i: (-scores[i], i)):
+        if not near[i, chosen].any():
+            chosen.append(i)
+    assert nms(boxes, scores).tolist() == chosen
+    assert nms(boxes, scores, limit=7).tolist() == chosen[:7]
+
+
 @pytest.mark.parametrize("limit", [0, 1, 2, 9])
 def test_nms_stops_at_the_limit(limit):
     boxes = np.array([[1.0, 1, 2, 2], [11, 1, 12, 2], [21, 1, 22, 2]])
