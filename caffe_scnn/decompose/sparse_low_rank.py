@@ -66,6 +66,7 @@ class SparsePair(PrincipalResponses):
     def __init__(self, layers: Sequence[Layer], method: SparseLowRank, evidence: Evidence) -> None:
         super().__init__(layers, method, evidence)
         self._kept = method.kept
+        self._last: tuple[Mask, list[Edit]] | None = None
 
     def sizes(self, step: int) -> Mapping[str, int]:
         """Return what is kept of both layers."""
@@ -78,7 +79,14 @@ class SparsePair(PrincipalResponses):
         return edit.weight_error if edit.response_error is None else edit.response_error
 
     def edits(self, keep: Mask | None) -> list[Edit]:
-        """Write both layers, the same arrays for every sharer."""
+        """Write both layers, the same arrays for every sharer; the last answer is remembered."""
+        if keep is None:
+            return self._written(keep)
+        if self._last is None or self._last[0] is not keep:
+            self._last = keep, self._written(keep)
+        return self._last[1]
+
+    def _written(self, keep: Mask | None) -> list[Edit]:
         dense = super().edits(keep)
         down, up = (part.blobs[0] for part in dense[0].chain)
         sparse = [
