@@ -19,6 +19,7 @@ from caffe_scnn.cli.grouped import grouped
 from caffe_scnn.cli.models import FILE
 from caffe_scnn.errors import FormatError, ModelError
 from caffe_scnn.evaluate.arrays import ONLY, read_arrays
+from caffe_scnn.evaluate.data_layer import read_source
 from caffe_scnn.evaluate.labels import read_labelled_arrays, read_list
 from caffe_scnn.model.net import Net
 from caffe_scnn.preprocess import Transformer
@@ -184,10 +185,17 @@ class Judgement:
 
 
 def _make(
-    folder: Path | None, list_path: Path | None, input_path: Path | None, batch: int
+    folder: Path | None,
+    list_path: Path | None,
+    input_path: Path | None,
+    source_path: Path | None,
+    batch: int,
 ) -> Pictures | None:
-    if input_path is not None and (folder is not None or list_path is not None):
-        raise click.UsageError("give --images and --list, or --input, not both")
+    given = [folder is not None or list_path is not None, input_path is not None]
+    if sum([*given, source_path is not None]) > 1:
+        raise click.UsageError("give --images and --list, or --input, or --data-layer, not both")
+    if source_path is not None:
+        return Pictures(*read_source(source_path), batch)
     if input_path is not None:
         return Pictures(*_arrays(input_path), batch)
     if list_path is not None:
@@ -236,6 +244,14 @@ calibrating_options = grouped(
         metavar="FILE",
         help="Instead of pictures: npz with x, pixels (N, C, H, W), and perhaps y, classes; "
         "or an npy of pixels.",
+    ),
+    click.option(
+        "--data-layer",
+        "source_path",
+        type=FILE,
+        metavar="PROTOTXT",
+        help="Or what the data layer of this prototxt names: the list of an ImageData layer, the "
+        "files of an HDF5Data layer.",
     ),
     click.option(
         "--batch",
