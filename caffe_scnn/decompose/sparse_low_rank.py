@@ -67,6 +67,7 @@ class SparsePair(PrincipalResponses):
         super().__init__(layers, method, evidence)
         self._kept = method.kept
         self._last: tuple[Mask, list[Edit]] | None = None
+        self._moments: dict[int, tuple[Array, Array]] = {}
 
     def sizes(self, step: int) -> Mapping[str, int]:
         """Return what is kept of both layers."""
@@ -109,7 +110,9 @@ class SparsePair(PrincipalResponses):
 
     def _sparse(self, group: int, down: Array, up: Array) -> tuple[Array, Array, Array]:
         """Return both layers of a group with zeros, and what the bias must gain."""
-        moment, mean = self._inputs(group)
+        if group not in self._moments:
+            self._moments[group] = self._inputs(group)
+        moment, mean = self._moments[group]
         ridge = DAMPING * (float(np.diag(moment).mean()) or 1.0)
         moment = moment + ridge * np.eye(len(moment))
         first = Regression(moment, down @ moment, np.ones(len(down)))
