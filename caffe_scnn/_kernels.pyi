@@ -53,6 +53,11 @@ class Phases:
     ) -> None: ...
     def run(self, arena: Float32, src: Planes, dst: Planes, items: int, threads: int) -> None: ...
 
+class Program:
+    def __init__(
+        self, owner: object, address: int, rows: int, start: Int64, value: Float32
+    ) -> None: ...
+
 class Convolution:
     def __init__(
         self,
@@ -80,6 +85,7 @@ class Convolution:
         low: float,
         high: float,
         blocks_first: bool,
+        program: Program | None = None,
     ) -> None: ...
     def run(
         self,
@@ -116,6 +122,41 @@ class DenseConvolution:
         target: Float32,
         dst: Planes,
         residual: Planes | None,
+        items: int,
+        threads: int,
+    ) -> None: ...
+
+class Winograd:
+    def __init__(
+        self,
+        isa: str,
+        m: int,
+        tiles_y: int,
+        tiles_x: int,
+        pad: Sequence[int],
+        bias: Float32 | None,
+        slope: Float32 | None,
+        low: float,
+        high: float,
+    ) -> None: ...
+    def scatter(
+        self,
+        arena: Float32,
+        src: Planes,
+        dst: Planes,
+        first: int,
+        last: int,
+        items: int,
+        threads: int,
+    ) -> None: ...
+    def gather(
+        self,
+        arena: Float32,
+        src: Planes,
+        dst: Planes,
+        residual: Planes | None,
+        first: int,
+        last: int,
         items: int,
         threads: int,
     ) -> None: ...

@@ -9,3 +9,4 @@
 #include "f32_pool_body.h"
 #include "f32_spmv_body.h"
 #include "f32_spp_body.h"
+#include "f32_winograd_body.h"

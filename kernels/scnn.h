@@ -163,6 +163,26 @@ typedef struct {
 } scnn_spp;
 typedef void (*scnn_spp_fn)(const scnn_spp *spp, const int32_t *bounds, const float *map,
                             float *scratch, float *out, int32_t first, int32_t channels);
+/* Winograd's form of a 3x3 convolution of stride 1: `tiles` tiles a row, each of m x m outputs. The
+ * coefficients of a channel are (m + 2)² planes, `plane` apart, of one float a tile, row by row.
+ *
+ * in: rows first … first + rows - 1 of tiles of one input plane to coefficients; `in` points at the
+ * first pixel. scratch: (m·rows + 3) · m · run + m · lanes floats, run = tiles + 1 rounded up to
+ * whole vectors.
+ * out: coefficients to the pixels of one output plane; `out` and `residual` (or NULL: nothing is
+ * added) point at the plane's first pixel. slope: of negative results; NULL: none. */
+typedef struct {
+    int32_t m, tiles;
+    int32_t height, width, pad_h, pad_w; /* of the input */
+    int32_t out_height, out_width;
+    int64_t in_pitch, out_pitch, plane;
+    float low, high; /* the result is clamped to [low, high] */
+} scnn_winograd;
+typedef void (*scnn_winograd_in_fn)(const scnn_winograd *winograd, const float *in, int32_t first,
+                                    int32_t rows, float *out, float *scratch);
+typedef void (*scnn_winograd_out_fn)(const scnn_winograd *winograd, const float *in, int32_t first,
+                                     int32_t rows, float bias, const float *slope, float *out,
+                                     const float *residual);
 
 typedef struct {
     const char *name; /* f32_<op>_<rows>x<vectors>__<isa>, or f32_<op>__<isa> */

@@ -48,3 +48,13 @@ static inline __m256 vec_even(__m256 a, __m256 b)
     const __m256 even = _mm256_shuffle_ps(a, b, 0x88);
     return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(even), 0xd8));
 }
+
+/* The lanes of a and b by turns: the first half of them, and the second. */
+static inline __m256 vec_zip_low(__m256 a, __m256 b)
+{
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x20);
+}
+static inline __m256 vec_zip_high(__m256 a, __m256 b)
+{
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31);
+}

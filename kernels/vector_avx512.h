@@ -34,6 +34,19 @@ static inline __m512 vec_even(__m512 a, __m512 b)
     return _mm512_permutex2var_ps(a, even, b);
 }
 
+/* The lanes of a and b by turns: the first half of them, and the second. */
+static inline __m512 vec_zip_low(__m512 a, __m512 b)
+{
+    const __m512i turns = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    return _mm512_permutex2var_ps(a, turns, b);
+}
+static inline __m512 vec_zip_high(__m512 a, __m512 b)
+{
+    const __m512i turns =
+        _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    return _mm512_permutex2var_ps(a, turns, b);
+}
+
 /* Lane i of row j becomes lane j of row i. */
 static inline void vec_transpose(__m512 r[16])
 {

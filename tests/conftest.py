@@ -12,6 +12,12 @@ settings.register_profile("ci", derandomize=True, deadline=None)
 settings.load_profile("ci")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_measurements_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Choose kernels by the costs that are shipped, and leave the user's cache folder alone."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
     """Numbers of real Caffe on small nets, which are part of this repository."""

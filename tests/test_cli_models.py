@@ -49,6 +49,16 @@ def test_info_without_weights_has_no_density(model: ModelFiles) -> None:
     assert all(layer["nonzeros"] is None for layer in data["layers"])
 
 
+def test_info_shows_the_plan(model: ModelFiles) -> None:
+    data = answer("info", model.prototxt, model.caffemodel, "--plan", "--threads", 1)
+    conv = next(step for step in data["steps"] if step["name"].startswith("conv2"))
+    assert conv["kernel"].startswith("f32_")
+    assert conv["why"]
+    assert conv["nonzero_macs"] == 4 * 4 * 6 * 36
+    assert data["weight_bytes"] == sum(step["weight_bytes"] for step in data["steps"])
+    assert conv["kernel"] in call("info", model.prototxt, "--plan").stdout
+
+
 def test_info_of_a_caffemodel_alone(model: ModelFiles, tmp_path: Path) -> None:
     nameless = tmp_path / "snapshot_iter_1000"
     nameless.write_bytes(model.caffemodel.read_bytes())

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from caffe_scnn.engine import Executor
+from caffe_scnn import _kernels
+from caffe_scnn.engine import Executor, choose, fit_costs
 from caffe_scnn.engine.choose import Tile
 from caffe_scnn.engine.tune import Tuner
 from caffe_scnn.model.net import Net
@@ -81,3 +82,26 @@ def test_a_tile_that_no_longer_exists_is_timed_anew(memory):
     tuner.known = {key: ["sconv", 16, 16, 16] for key in tuner.known}
     tuner.choose("layer", tiles(), lambda tile: list)
     assert tuner.timed == 2
+
+
+def test_costs_fitted_on_this_machine_are_kept_and_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    choose.costs_for.cache_clear()
+    isa = _kernels.best_isa()
+    monkeypatch.setattr(fit_costs, "LAYERS", (fit_costs.Layer(16, 8, 1, 7),))
+    monkeypatch.setattr(fit_costs, "DENSITIES", (0.2, 1.0))
+    seen = []
+    try:
+        found = fit_costs.calibrate(isa, seen.append)
+        assert seen == [1, 1]
+        assert (found.fitted_regrets >= 1).all() and (found.before_regrets >= 1).all()
+        assert choose.costs_path().exists() == found.better
+        choose.keep_costs(isa, found.fitted)
+        assert choose.costs_for(isa) == found.fitted
+        choose.costs_for.cache_clear()
+        assert choose.costs_for(isa) == found.fitted
+        choose.costs_path().write_text("{nonsense")
+        choose.costs_for.cache_clear()
+        assert choose.costs_for(isa) == choose.COSTS[isa]
+    finally:
+        choose.costs_for.cache_clear()

@@ -12,7 +12,14 @@ from caffe_scnn.batch import ModelFiles
 from caffe_scnn.cli.front_door import examples
 from caffe_scnn.cli.inputs import Source, source_options
 from caffe_scnn.cli.models import FILE, Models, takes_models
-from caffe_scnn.cli.opening import Opening, opening_options, threads_option, tune_option
+from caffe_scnn.cli.opening import (
+    Opening,
+    codegen_option,
+    exact_option,
+    opening_options,
+    threads_option,
+    tune_option,
+)
 from caffe_scnn.evaluate.benchmark import Benchmark, benchmark, fill_randomly
 from caffe_scnn.report import Column, Report, Table
 from caffe_scnn.report.numbers import count, milliseconds, significant
@@ -35,6 +42,7 @@ COLUMNS = (
         "caffe-scnn bench sparse/deploy.prototxt sparse/weights.caffemodel \\",
         "    --against deploy.prototxt weights.caffemodel --threads 1",
         "caffe-scnn bench deploy.prototxt weights.caffemodel --tune",
+        "caffe-scnn bench sparse/deploy.prototxt sparse/weights.caffemodel --codegen",
     ),
 )
 @takes_models(weights=False)
@@ -54,6 +62,8 @@ COLUMNS = (
 @source_options(explicit=False)
 @threads_option
 @tune_option
+@codegen_option
+@exact_option
 @opening_options
 def command(
     models: Models,
@@ -62,6 +72,8 @@ def command(
     source: Source,
     threads: int | None,
     tune: bool,
+    codegen: bool,
+    exact: bool,
     opening: Opening,
 ) -> None:
     """Measure how fast a model runs.
@@ -78,7 +90,16 @@ def command(
         other = opening.load(ModelFiles.of(*against)) if against else None
         inputs = source.inputs(net)
         return benchmark_report(
-            benchmark(net, inputs, other, threads=threads, repeat=repeat, tune=tune)
+            benchmark(
+                net,
+                inputs,
+                other,
+                threads=threads,
+                repeat=repeat,
+                tune=tune,
+                exact=exact,
+                codegen=codegen,
+            )
         )
 
     models.deliver(action)

@@ -11,8 +11,10 @@ import click
 from caffe_scnn.batch import USER_ERRORS, ModelFiles, explain
 from caffe_scnn.cli.front_door import examples
 from caffe_scnn.cli.models import Models, takes_models
-from caffe_scnn.cli.opening import Opening, opening_options
+from caffe_scnn.cli.opening import Opening, opening_options, threads_option
+from caffe_scnn.engine import Executor
 from caffe_scnn.evaluate.arrays import input_shapes
+from caffe_scnn.evaluate.benchmark import fill_randomly
 from caffe_scnn.layers.summary import LayerSummary, NetSummary, summarize
 from caffe_scnn.model.caffemodel import LayerCount, count_caffemodel
 from caffe_scnn.model.net import Net
@@ -43,24 +45,77 @@ STORED_COLUMNS = (
 )
 
 
+PLAN_COLUMNS = (
+    Column("name", "layers"),
+    Column("kernel"),
+    Column("threads", show=count),
+    Column("nonzero_macs", "non-zero MACs", count),
+    Column("weight_bytes", "weight bytes", count),
+    Column("why"),
+)
+
+
 @click.command(
     "info",
     epilog=examples(
         "caffe-scnn info deploy.prototxt weights.caffemodel",
         "caffe-scnn info weights.caffemodel",
+        "caffe-scnn info deploy.prototxt weights.caffemodel --plan",
         "caffe-scnn info --models 'zoo/*' --keep-going --json",
     ),
 )
 @takes_models(weights=False)
+@click.option(
+    "--plan",
+    "show_plan",
+    is_flag=True,
+    help="Show what the engine would run instead: the kernel of each layer, and why that one.",
+)
+@threads_option
 @opening_options
-def command(models: Models, opening: Opening) -> None:
+def command(models: Models, show_plan: bool, threads: int | None, opening: Opening) -> None:
     """Show the layers of a model: shapes, multiply-accumulates, parameters, density.
 
     PROTOTXT alone gives shapes, MACs and parameter counts; a CAFFEMODEL alone gives what is
     stored in it. With a preprocess.toml beside the model, what is subtracted from pictures is
     told too. MACs count every weight; density is non-zeros over parameters.
     """
-    models.deliver(lambda model: describe(model, opening))
+    if show_plan:
+        models.deliver(lambda model: plan_report(model, opening, threads))
+    else:
+        models.deliver(lambda model: describe(model, opening))
+
+
+def plan_report(model: ModelFiles, opening: Opening, threads: int | None) -> Report:
+    """Tell what the engine would run for a model; without weights, for dense ones."""
+    net = opening.load(model)
+    if model.caffemodel is None:
+        fill_randomly(net, 0)
+    executor = Executor(net, threads=threads)
+    plan = executor.plan()
+    rows = [
+        {
+            "name": ", ".join(step.layers),
+            "kernel": step.kernel,
+            "threads": step.threads,
+            "nonzero_macs": step.nonzero_macs,
+            "weight_bytes": step.weight_bytes,
+            "why": step.why,
+        }
+        for step in plan.steps
+    ]
+    said = (
+        f"{executor.isa}, {executor.threads} threads; memory: {plan.activation_bytes / 1e6:.2f} MB "
+        f"of activations, {plan.weight_bytes / 1e6:.2f} MB of packed weights"
+    )
+    data = {
+        "steps": rows,
+        "isa": executor.isa,
+        "threads": executor.threads,
+        "activation_bytes": plan.activation_bytes,
+        "weight_bytes": plan.weight_bytes,
+    }
+    return Report(data, (Table(PLAN_COLUMNS, rows), said))
 
 
 def describe(model: ModelFiles, opening: Opening) -> Report:

@@ -101,6 +101,16 @@ tune_option = click.option(
     is_flag=True,
     help="Time the kernels of each convolution instead of predicting the fastest; remembered.",
 )
+exact_option = click.option(
+    "--exact",
+    is_flag=True,
+    help="Add up every product as Caffe does: no Winograd form of dense 3x3 convolutions.",
+)
+codegen_option = click.option(
+    "--codegen",
+    is_flag=True,
+    help="Try a program made for the zeros of each sparse convolution, too; needs a C compiler.",
+)
 seed_option = click.option(
     "--seed",
     type=click.IntRange(min=0),

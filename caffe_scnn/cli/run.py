@@ -11,7 +11,7 @@ from caffe_scnn.batch import ModelFiles
 from caffe_scnn.cli.front_door import examples
 from caffe_scnn.cli.inputs import Source, source_options
 from caffe_scnn.cli.models import FILE, Models, takes_models
-from caffe_scnn.cli.opening import Opening, opening_options, threads_option
+from caffe_scnn.cli.opening import Opening, exact_option, opening_options, threads_option
 from caffe_scnn.engine import Executor
 from caffe_scnn.evaluate.arrays import Values, write_arrays
 from caffe_scnn.report import Column, Report, Table
@@ -45,6 +45,7 @@ COLUMNS = (
 )
 @click.option("--blobs", metavar="A,B", help="Blobs to return [the net's outputs].")
 @threads_option
+@exact_option
 @opening_options
 def command(
     models: Models,
@@ -52,6 +53,7 @@ def command(
     out: Path | None,
     blobs: str | None,
     threads: int | None,
+    exact: bool,
     opening: Opening,
 ) -> None:
     """Run a model and write its output blobs (or the blobs you name) into an npz.
@@ -66,7 +68,7 @@ def command(
         if model.caffemodel is None and any(layer.blobs for layer in net):
             click.echo("warning: no caffemodel: all weights are constant fillers", err=True)
         inputs = source.inputs(net)
-        results = Executor(net, threads=threads).run(inputs, blobs=wanted)
+        results = Executor(net, threads=threads, exact=exact).run(inputs, blobs=wanted)
         place = models.place(out, model, ".npz") if out else None
         if place:
             if models.one is None:

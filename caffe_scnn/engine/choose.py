@@ -9,14 +9,19 @@ vector.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caffe_scnn import _kernels
+from caffe_scnn.engine.machine import cache_folder, processor
 from caffe_scnn.engine.packing import Int64, block_channels
+from caffe_scnn.model.atomic import atomic_write
 
 NEAR_BYTES = 40 * 1024  # pixels of a tile that the first-level cache keeps
 MIDDLE_BYTES = 80 * 1024  # that it half keeps
@@ -28,8 +33,8 @@ class Costs:
     """Cycles of each thing a tile does.
 
     Fitted to the times of all tiles on the layers of ``benchmarks/tiles.py`` (two cores of an AMD
-    EPYC 9005, AVX-512 at full width): what the model chooses takes 1.04 times as long as
-    the best tile on average. Only the ratios matter.
+    EPYC 9005, AVX-512 at full width): what the model chooses takes 1.04 times as long as the best
+    tile on average. Only the ratios matter. ``doctor --calibrate`` fits them to another machine.
     """
 
     broadcast: float
@@ -51,6 +56,42 @@ COSTS = {
     "avx2": Costs(0.49, 0.57, 2.8, 0.55, 2, 5.4, 1.2, 0.72, 0.95, 0.95, 0.02, 12),
     "scalar": Costs(1, 2, 4, 1, 10, 8, 4, 1, 1, 1, 0, 8),
 }
+
+
+def costs_path() -> Path:
+    """Return the file of the constants that were fitted on this machine."""
+    return cache_folder() / "costs.json"
+
+
+@cache
+def costs_for(isa: str) -> Costs:
+    """Return the constants for an instruction set: fitted on this machine, or else as shipped."""
+    try:
+        fitted = json.loads(costs_path().read_text())[processor()][isa]
+        return Costs(**{name: float(value) for name, value in fitted.items()})
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return COSTS[isa]
+
+
+def keep_costs(isa: str, costs: Costs) -> None:
+    """Let this machine use these constants from now on.
+
+    Raises
+    ------
+    OutputError
+        The cache folder cannot be written.
+    """
+    path = costs_path()
+    try:
+        known = json.loads(path.read_text())
+        of_this = known[processor()]
+    except (OSError, ValueError, LookupError, TypeError):
+        known, of_this = {}, {}
+    known[processor()] = {**of_this, isa: asdict(costs)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write(json.dumps(known, indent=1, sort_keys=True).encode())
+    costs_for.cache_clear()
 
 
 @dataclass(frozen=True)
@@ -238,7 +279,7 @@ def rank_tiles(
     the dense convolution along channels is among them. The first tile says why it comes first.
     """
     tiles = candidates(isa, weights, groups, shape, skip)
-    cycles = tiles.cycles(COSTS[isa])
+    cycles = tiles.cycles(costs_for(isa))
     sizes = np.stack([tiles.rows, tiles.vectors, tiles.parts], axis=1).tolist()
     ranked = [
         Tile("sconv", rows, vectors, parts, cost, tiles.lanes, "")

@@ -50,6 +50,13 @@ class Executor:
         Time the promising kernels of each convolution when a plan is made, instead of predicting
         which is the fastest; what was found is kept in the user's cache folder. Results are the
         same to the bit.
+    exact : bool
+        Add up every product as Caffe does. Otherwise dense 3x3 convolutions may run in Winograd's
+        form, whose rounding is somewhat larger where inputs differ much in size.
+    codegen : bool
+        Make a program for the pattern of each sparse convolution, and use it where it is faster
+        (``tune`` is implied). Needs a C compiler; programs are kept in the user's cache folder.
+        Results are the same to the bit.
 
     Raises
     ------
@@ -67,10 +74,13 @@ class Executor:
         threads: int | None = None,
         isa: str | None = None,
         tune: bool = False,
+        exact: bool = False,
+        codegen: bool = False,
     ) -> None:
         self.net = net
         self.isa = best_isa(isa)
         self.threads = resolve_threads(threads)
+        self.exact, self.codegen = exact, codegen
         graph = Graph(net)
         self.inputs: tuple[str, ...] = tuple(graph.inputs)
         self.outputs: tuple[str, ...] = tuple(graph.outputs)
@@ -78,7 +88,7 @@ class Executor:
         self._shapes: dict[str, Shape] | None = None
         self._plans: dict[tuple[object, ...], Plan] = {}
         self._state: State = {}
-        self.tuner = Tuner() if tune else None
+        self.tuner = Tuner() if tune or codegen else None
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -97,7 +107,15 @@ class Executor:
         key = (*sorted(shapes.items()), *wanted)
         if key not in self._plans:
             program = lower_net(self.net, shapes, wanted)
-            self._plans[key] = build_plan(program, self.isa, self.threads, self._state, self.tuner)
+            self._plans[key] = build_plan(
+                program,
+                self.isa,
+                self.threads,
+                self._state,
+                self.tuner,
+                self.exact,
+                self.codegen,
+            )
         return self._plans[key]
 
     def run(

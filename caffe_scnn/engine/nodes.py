@@ -39,6 +39,8 @@ class Node:
         Fused behind the result.
     residual : Value, optional
         Added before ``finish``.
+    winograd : int
+        Outputs a side of the Winograd tiles that a convolution runs in; 0: it runs directly.
     macs, nonzero_macs : int
         Multiply-accumulates with all weights and with the non-zero ones.
     """
@@ -49,6 +51,7 @@ class Node:
     writes: list[Value]
     finish: ActivationSpec | None = None
     residual: Value | None = None
+    winograd: int = 0
     macs: int = 0
     nonzero_macs: int = 0
 

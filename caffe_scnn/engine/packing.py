@@ -282,6 +282,15 @@ def _chunks(streams: Streams, entries: int) -> NDArray[np.int32]:
     return np.unique(np.concatenate([[0], cuts, [len(work)]])).astype(np.int32)
 
 
+def by_row(values: Float32 | float | None, channel: NDArray[np.int32]) -> Float32 | None:
+    """Give each row of the blocks the value of its channel, or the one of all channels."""
+    if values is None:
+        return None
+    given = np.asarray(values)
+    used = given[np.maximum(channel, 0)] if given.ndim else given
+    return np.where(channel >= 0, used, 0).astype(np.float32)
+
+
 def convolution(
     isa: str,
     lanes: int,
@@ -297,15 +306,7 @@ def convolution(
     """Make the kernel object of a packed convolution (see ``_kernels.Convolution``)."""
     channel = streams.channel
     tasks = tasks or Tasks.suited_to(streams, -(-run.vectors(lanes) // vectors))
-
-    def per_row(values: Float32 | float | None) -> Float32 | None:
-        if values is None:
-            return None
-        given = np.asarray(values)
-        used = given[np.maximum(channel, 0)] if given.ndim else given
-        return np.where(channel >= 0, used, 0).astype(np.float32)
-
-    bias = per_row(finish.bias)
+    bias = by_row(finish.bias, channel)
     return Convolution(
         isa,
         streams.rows,
@@ -313,7 +314,7 @@ def convolution(
         streams.unit,
         [(part.start, part.origin, part.delta, part.value) for part in streams.parts],
         np.zeros(len(channel), np.float32) if bias is None else bias,
-        per_row(finish.slope),
+        by_row(finish.slope, channel),
         channel,
         _chunks(streams, tasks.entries),
         place_vectors(run, lanes),

@@ -23,6 +23,7 @@ from caffe_scnn.engine.ops.filter import FilterOp
 from caffe_scnn.engine.ops.ragged import RaggedOp
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.tune import Tuner
+from caffe_scnn.engine.winograd import use_winograd
 from caffe_scnn.layers.base import ConcatSpec, ConvolutionSpec, InnerProductSpec, ViewSpec
 
 
@@ -88,10 +89,14 @@ def build_plan(
     threads: int,
     state: State | None = None,
     tuner: Tuner | None = None,
+    exact: bool = False,
+    codegen: bool = False,
 ) -> Plan:
     """Compile a program (which is fused in place)."""
     _whole_image_as_inner_product(program)
     fuse(program)
+    if not exact:
+        use_winograd(program, isa)
     memory = _Memory(program)
     size = memory.place()
     state = {} if state is None else state
@@ -99,7 +104,7 @@ def build_plan(
     counted: dict[Value, FilterOp | RaggedOp] = {}
     for node in program.nodes:
         scratch, unread = memory.scratch[node], _unread(program, node)
-        context = Context(isa, threads, memory.tensors, scratch, state, unread, tuner)
+        context = Context(isa, threads, memory.tensors, scratch, state, unread, tuner, codegen)
         op = op_type(node)(node, context)
         steps.append(op)
         deciding = [counted[value] for value in node.inputs() if value in counted]
@@ -140,6 +145,8 @@ def _unread(program: Program, node: Node) -> NDArray[np.bool_] | None:
         return None
     reader = program.readers(value)[0]
     if not isinstance(reader.spec, ConvolutionSpec) or reader.reads[0] is not value:
+        return None
+    if reader.winograd:  # its transform reads all channels
         return None
     spec = reader.spec
     by_group = spec.weights.reshape(spec.group, -1, *spec.weights.shape[1:])

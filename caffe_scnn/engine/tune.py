@@ -7,8 +7,6 @@ order, so that tuning changes the time of a result and not one bit of it.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,18 +14,18 @@ from pathlib import Path
 
 from caffe_scnn import __version__
 from caffe_scnn.engine.choose import Tile
+from caffe_scnn.engine.machine import cache_folder, processor
 from caffe_scnn.errors import OutputError
 from caffe_scnn.model.atomic import atomic_write
 
-TRIED = 10  # of the tiles with the lowest predicted cost
+TRIED = 10  # tiles of a layer: those with the lowest predicted cost
 ROUNDS = 3  # each tile is timed in turns with the others
 SECONDS = 0.004  # for a tile in a round
 
 
 def memory_path() -> Path:
     """Return the file that keeps what was measured on this machine."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "caffe_scnn" / "tiles.json"
+    return cache_folder() / "tiles.json"
 
 
 class Tuner:
@@ -62,12 +60,11 @@ class Tuner:
         build : callable
             Makes the layer with a tile, as a function that runs it.
         """
-        key = f"{__version__} {platform.machine()} {_processor()} {layer}"
+        key = f"{__version__} {processor()} {layer}"
         by_size = {(t.op, t.rows, t.vectors, t.parts): t for t in tiles}
         found = by_size.get(tuple(self.known.get(key, ())))  # type: ignore[arg-type]
         if found is not None:
             return replace(found, why="the fastest when it was timed before")
-        tiles = tiles[:TRIED]
         times = _time_in_turns([build(tile) for tile in tiles])
         best = min(range(len(tiles)), key=times.__getitem__)
         self.timed += 1
@@ -105,14 +102,3 @@ def _time_in_turns(runs: Sequence[Callable[[], object]]) -> list[float]:
                 if now >= end:
                     break
     return best
-
-
-def _processor() -> str:
-    """Name the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    wanted = ("cpu family", "model\t", "model name")
-    return " ".join(dict.fromkeys(line.split(":")[1].strip() for line in lines
-                                  if line.startswith(wanted)))  # fmt: skip

@@ -89,6 +89,8 @@ def benchmark(
     threads: int | None = None,
     repeat: int = 10,
     tune: bool = False,
+    exact: bool = False,
+    codegen: bool = False,
 ) -> Benchmark:
     """Measure a net.
 
@@ -100,8 +102,8 @@ def benchmark(
         Blob name → float32 array.
     repeat : int
         Timed passes of each net; two more warm up.
-    tune : bool
-        Time the kernels of each convolution and take the fastest.
+    tune, exact, codegen : bool
+        As :class:`caffe_scnn.engine.Executor` takes them.
 
     Raises
     ------
@@ -111,7 +113,8 @@ def benchmark(
     nets = {"net": net} | ({"against": against} if against else {})
     shapes = {name: array.shape for name, array in inputs.items()}
     executors = {
-        name: Executor(each, shapes, threads=threads, tune=tune) for name, each in nets.items()
+        name: Executor(each, shapes, threads=threads, tune=tune, exact=exact, codegen=codegen)
+        for name, each in nets.items()
     }
     timings = race(executors, inputs, repeat)
     layers = tuple(

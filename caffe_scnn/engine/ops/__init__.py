@@ -19,6 +19,7 @@ from caffe_scnn.engine.ops.ragged import RaggedOp
 from caffe_scnn.engine.ops.reference import ReferenceOp
 from caffe_scnn.engine.ops.softmax import SoftmaxOp
 from caffe_scnn.engine.ops.view import ViewOp
+from caffe_scnn.engine.ops.winograd import WinogradOp
 from caffe_scnn.layers import base
 
 OPS: dict[type[object], type[Op]] = {
@@ -46,4 +47,6 @@ def op_type(node: Node) -> type[Op]:
         return activation_op(node)
     if DepthwiseOp.computes(node):
         return DepthwiseOp
+    if node.winograd:
+        return WinogradOp
     return OPS[type(node.spec)]

@@ -34,6 +34,8 @@ class Context:
         Channels of the result that nobody reads.
     tuner : Tuner, optional
         Times the tiles of a convolution; without it they are predicted.
+    codegen : bool
+        Programs made for the weights of a layer are among what is timed.
     """
 
     isa: str
@@ -43,6 +45,7 @@ class Context:
     state: State
     unread: NDArray[np.bool_] | None = None
     tuner: Tuner | None = None
+    codegen: bool = False
 
 
 class Op(ABC):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from caffe_scnn._kernels import Convolution, DenseConvolution
 from caffe_scnn.engine.arena import allocate
 from caffe_scnn.engine.choose import Shape, Tile, rank_tiles
+from caffe_scnn.engine.codegen import can_program, program_convolution, program_tile
 from caffe_scnn.engine.dense import dense_convolution
 from caffe_scnn.engine.nodes import Node, Value
 from caffe_scnn.engine.ops.base import Context, Op
@@ -19,6 +20,7 @@ from caffe_scnn.engine.ops.phases import phase_planes, phase_taps, split_into
 from caffe_scnn.engine.packing import Run, Taps, convolution, stream
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.threads import threads_for
+from caffe_scnn.engine.tune import TRIED
 from caffe_scnn.layers.base import ConvolutionSpec
 
 Kernel = Convolution | DenseConvolution
@@ -50,6 +52,8 @@ class ConvolutionOp(Op):
         finish = finish_of(spec.bias, node.finish)
 
         def pack(tile: Tile) -> tuple[Kernel, int]:
+            if tile.op == "program":
+                return program_convolution(context.isa, weights, taps, run, finish, base)
             if tile.op == "dense":
                 return dense_convolution(context.isa, tile, weights, taps, finish, base)
             streams = stream(weights, taps, tile.rows, tile.parts, context.unread)
@@ -71,8 +75,13 @@ class ConvolutionOp(Op):
         if context.tuner:
             nonzeros = np.count_nonzero(weights)
             layer = f"{context.isa} {weights.shape} {spec.group} {shape} {run} {nonzeros}"
+            more = []
+            if context.codegen and can_program(context.isa, weights, context.unread):
+                more = [program_tile(context.isa)]
             tile = context.tuner.choose(
-                f"{layer} {self.threads}", tiles, lambda tile: self._alone(pack(tile)[0])
+                f"{layer} {self.threads}{' program' * len(more)}",
+                [*tiles[:TRIED], *more],
+                lambda tile: self._alone(pack(tile)[0]),
             )
         self.convolution, self.weight_bytes = pack(tile)
         self.kernel = f"f32_{tile.kernel}__{context.isa}"

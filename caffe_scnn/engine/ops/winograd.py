@@ -1,0 +1,107 @@
+"""Dense 3x3 convolution through Winograd's coefficients, band by band of the map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from caffe_scnn._kernels import Convolution, DenseConvolution, Planes, Winograd
+from caffe_scnn.engine.dense import dense_convolution
+from caffe_scnn.engine.nodes import Node, Value
+from caffe_scnn.engine.ops.base import Context, Op
+from caffe_scnn.engine.ops.finish import finish_of
+from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
+from caffe_scnn.engine.tensor import Border, Float32, Tensor
+from caffe_scnn.engine.threads import threads_for
+from caffe_scnn.engine.winograd import Bands, filter_coefficients, product_tile, slots
+from caffe_scnn.layers.base import ConvolutionSpec
+
+
+class WinogradOp(Op):
+    """Pixels to coefficients, their products with the filters', and back to pixels."""
+
+    name: ClassVar[str] = "winograd"
+
+    def __init__(self, node: Node, context: Context) -> None:
+        super().__init__(node, context)
+        spec = node.spec
+        assert isinstance(spec, ConvolutionSpec)
+        self.source, self.target = context.tensors[node.reads[0]], self.writes[0]
+        self.residual = context.tensors[node.residual] if node.residual else None
+        self.threads = threads_for(self.nonzero_macs, context.threads)
+        self.bands = Bands.of(node, node.winograd)
+        self.coefficients, self.products = map(self._band_planes, context.scratch)
+        finish = finish_of(spec.bias, node.finish)
+        slope = finish.slope
+        if slope is not None:
+            slope = np.broadcast_to(np.float32(slope), self.target.channels).copy()
+        self.transform = Winograd(
+            context.isa,
+            node.winograd,
+            self.bands.tiles_y,
+            self.bands.tiles_x,
+            spec.pad,
+            finish.bias,
+            slope,
+            finish.low,
+            finish.high,
+        )
+        self.multiply: Convolution | DenseConvolution
+        self._pack(spec, node.winograd, context.isa)
+        self.why = f"{len(spec.weights)}x{spec.weights.shape[1]} dense 3x3 kernels"
+
+    def _band_planes(self, memory: Tensor) -> Planes:
+        """Describe the coefficients of a band: one row of tiles for each plane."""
+        return Planes(
+            memory.at, memory.channels, 1, self.bands.width, memory.plane, 0, memory.plane
+        )
+
+    def _pack(self, spec: ConvolutionSpec, m: int, isa: str) -> None:
+        """Pack the products: one group of a 1x1 convolution for each coefficient (and group)."""
+        coefficients = filter_coefficients(spec.weights, m)
+        count, _, per_group = coefficients.shape
+        channels = per_group * spec.group
+        first = np.arange(count, dtype=np.int64)[:, None] * slots(channels)
+        offset = (first + np.arange(channels)) * self.coefficients.plane
+        taps = Taps(offset.reshape(-1, per_group))
+        tile = product_tile(spec, self.bands, isa)
+        weights = coefficients.reshape(-1, per_group)
+        if tile.op == "dense":
+            self.multiply, self.weight_bytes = dense_convolution(
+                isa, tile, weights, taps, Finish(), 0
+            )
+        else:
+            width, streams = self.bands.width, stream(weights, taps, tile.rows)
+            self.weight_bytes = streams.nbytes
+            run = Run(1, width, width, width)
+            self.multiply = convolution(
+                isa, tile.lanes, streams, taps, run, Finish(), vectors=tile.vectors, base=0
+            )
+        self.kernel = f"f32_winograd{m} f32_{tile.kernel}__{isa}"
+
+    @classmethod
+    def border(cls, node: Node, value: Value) -> Border:
+        """Ask for nothing: the transform pads by itself."""
+        return Border()
+
+    @classmethod
+    def scratch(cls, node: Node, tensors: Mapping[Value, Tensor]) -> list[Tensor]:
+        """Ask for the coefficients of a band of the input and of the result."""
+        count, plane = (node.winograd + 2) ** 2, Bands.of(node, node.winograd).plane
+        planes = [slots(node.reads[0].shape[1]), node.writes[0].shape[1]]
+        return [Tensor((1, count * n, 1, plane), Border(aligned=True)) for n in planes]
+
+    def run(self, arena: Float32) -> None:
+        """Convolve band after band."""
+        source, target = self.source.planes(), self.target.planes()
+        residual = self.residual.planes() if self.residual else None
+        items, threads, rows = self.source.items, self.threads, self.bands.rows
+        for first in range(0, rows, self.bands.band):
+            last = min(rows, first + self.bands.band)
+            self.transform.scatter(arena, source, self.coefficients, first, last, items, threads)
+            self.multiply.run(arena, self.coefficients, arena, self.products, None, 1, threads)
+            self.transform.gather(
+                arena, self.products, target, residual, first, last, items, threads
+            )
