@@ -2,10 +2,10 @@
 
     python benchmarks/limits.py [--json FILE]
 
-Needs a C compiler. Each figure is the best of gated samples (``gate.py``). Beside the limits stand the
-kernels on data that starts in the second-level cache: dense, in blocks of four channels, and
-unstructured with 90 % zeros, as GFLOP/s on the non-zero weights and as a share of what multiply-adds
-with an operand from memory reach.
+Needs a C compiler. Each figure is the best of gated samples (``gate.py``). Beside the limits stand
+the kernels on data that starts in the second-level cache: dense, in blocks of four channels, and
+unstructured with 90 % zeros, as GFLOP/s on the non-zero weights and as a share of what
+multiply-adds with an operand from memory reach.
 """
 
 from __future__ import annotations

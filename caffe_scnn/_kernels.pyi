@@ -96,6 +96,7 @@ class Convolution:
         residual: Planes | None,
         items: int,
         threads: int,
+        halo: bool = True,
     ) -> None: ...
 
 class DenseConvolution:
@@ -124,6 +125,7 @@ class DenseConvolution:
         residual: Planes | None,
         items: int,
         threads: int,
+        halo: bool = True,
     ) -> None: ...
 
 class Winograd:
@@ -254,3 +256,4 @@ def spp(
     out: Float32,
     threads: int,
 ) -> None: ...
+def clear_halo(arena: Float32, dst: Planes, items: int, threads: int) -> None: ...

@@ -534,11 +534,12 @@ cdef class Convolution:
 
     def run(self, const float[::1] memory not None, Planes src not None,
             float[::1] target not None, Planes dst not None, Planes residual, int items,
-            int threads):
+            int threads, bint halo=True):
         """Compute ``dst`` in ``target`` from ``src`` in ``memory``.
 
         ``residual`` (or None), planes in ``target`` with the geometry of dst, is added before the
-        clamp. ``memory`` and ``target`` may be one array.
+        clamp. ``memory`` and ``target`` may be one array. Without ``halo`` the halo of dst is left
+        as it is: dst may be some rows of larger planes.
 
         Raises
         ------
@@ -570,11 +571,11 @@ cdef class Convolution:
             with nogil:
                 for task in range(tasks):
                     self.tile(task, chunks, tiles, x, src.item, y, dst, added, added_item,
-                              &partial[0, 0])
+                              &partial[0, 0], halo)
         else:
             for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
                 self.tile(task, chunks, tiles, x, src.item, y, dst, added, added_item,
-                          &partial[threadid(), 0])
+                          &partial[threadid(), 0], halo)
 
     cdef float[:, ::1] memory_for_sums(self, int threads):
         """One row for each thread, kept from run to run."""
@@ -584,7 +585,7 @@ cdef class Convolution:
 
     cdef void tile(self, int64_t task, int chunks, int tiles, const float *x, int64_t x_item,
                    float *y, Planes dst, const float *residual,
-                   int64_t residual_item, float *partial) noexcept nogil:
+                   int64_t residual_item, float *partial, bint halo) noexcept nogil:
         cdef int64_t item = task // (<int64_t>chunks * tiles)
         cdef int rest = task % (<int64_t>chunks * tiles)
         cdef int chunk = rest // tiles if self.blocks_first else rest % chunks
@@ -593,7 +594,7 @@ cdef class Convolution:
         cdef int vectors = min(self.vectors, self.run_vectors - first)
         cdef int begin = self.chunk[chunk], end = self.chunk[chunk + 1], row, part
         cdef float *out = y + item * dst.item
-        if tile == 0 and (dst.lead or dst.pitch != dst.width):
+        if halo and tile == 0 and (dst.lead or dst.pitch != dst.width):
             for row in range(begin * self.rows, end * self.rows):
                 if self.matrix[0].channel[row] >= 0:
                     zero_halo(out + self.matrix[0].channel[row] * dst.plane, dst)
@@ -684,7 +685,7 @@ cdef class DenseConvolution:
 
     def run(self, const float[::1] memory not None, Planes src not None,
             float[::1] target not None, Planes dst not None, Planes residual, int items,
-            int threads):
+            int threads, bint halo=True):
         """Compute ``dst`` in ``target`` from ``src`` in ``memory``; as ``Convolution.run``.
 
         Raises
@@ -712,19 +713,20 @@ cdef class DenseConvolution:
         if threads == 1:
             with nogil:
                 for task in range(tasks):
-                    self.row(task, items, x, src, y, dst, added, added_item)
+                    self.row(task, items, x, src, y, dst, added, added_item, halo)
         else:
             for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
-                self.row(task, items, x, src, y, dst, added, added_item)
+                self.row(task, items, x, src, y, dst, added, added_item, halo)
 
     cdef void row(self, int64_t task, int64_t items, const float *x, Planes src, float *y,
-                  Planes dst, const float *residual, int64_t residual_item) noexcept nogil:
+                  Planes dst, const float *residual, int64_t residual_item,
+                  bint halo) noexcept nogil:
         """Compute one output row of a block of channels: blocks change slowest."""
         cdef int64_t line = task % dst.height, item = task // dst.height % items
         cdef int64_t block = task // (dst.height * items)
         cdef int tiles = (dst.width + self.pixels - 1) // self.pixels, tile, begin, end, channel
         cdef float *out = y + item * dst.item
-        if line == 0:
+        if halo and line == 0:
             for channel in range(self.dense.first[block],
                                  self.dense.first[block] + self.dense.count[block]):
                 zero_halo(out + channel * dst.plane, dst)
@@ -1226,3 +1228,9 @@ cdef void spp_windows(scnn_spp_fn run, const scnn_spp *spec, const float[:, :, :
         for i in range(window, end):
             run(spec, &bounds[i, 0, 0, 0], &maps[block, 0, 0, 0], scratch, &out[index[i], 0], first,
                 many)
+
+
+def clear_halo(float[::1] arena not None, Planes dst not None, int items, int threads):
+    """Set everything but the pixels of planes to zero."""
+    check(arena, dst, items)
+    halos(&arena[0], dst, items, threads)

@@ -163,6 +163,7 @@ typedef struct {
 } scnn_spp;
 typedef void (*scnn_spp_fn)(const scnn_spp *spp, const int32_t *bounds, const float *map,
                             float *scratch, float *out, int32_t first, int32_t channels);
+
 /* Winograd's form of a 3x3 convolution of stride 1: `tiles` tiles a row, each of m x m outputs. The
  * coefficients of a channel are (m + 2)² planes, `plane` apart, of one float a tile, row by row.
  *

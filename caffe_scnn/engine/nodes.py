@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from caffe_scnn.errors import ModelError
 from caffe_scnn.layers import layer_type
-from caffe_scnn.layers.base import ActivationSpec, OpSpec, Shape, ViewSpec, refuse
+from caffe_scnn.layers.base import ActivationSpec, ConvolutionSpec, OpSpec, Shape, ViewSpec, refuse
 from caffe_scnn.layers.shapes import infer_shapes
 from caffe_scnn.model.graph import is_fed
 from caffe_scnn.model.net import Layer, Net
@@ -41,6 +44,8 @@ class Node:
         Added before ``finish``.
     winograd : int
         Outputs a side of the Winograd tiles that a convolution runs in; 0: it runs directly.
+    before : Node, optional
+        A convolution whose result only this one reads: they run band by band, one after the other.
     macs, nonzero_macs : int
         Multiply-accumulates with all weights and with the non-zero ones.
     """
@@ -52,6 +57,7 @@ class Node:
     finish: ActivationSpec | None = None
     residual: Value | None = None
     winograd: int = 0
+    before: Node | None = None
     macs: int = 0
     nonzero_macs: int = 0
 
@@ -152,3 +158,13 @@ def _add(program: Program, layer: Layer, reads: list[Value], tops: list[Shape]) 
                 nonzero_macs=kind.nonzero_macs(layer, bottoms),
             )
         )
+
+
+def unread_channels(spec: ConvolutionSpec) -> NDArray[np.bool_] | None:
+    """Find input channels that a convolution multiplies by zero; None where all or none are.
+
+    These are the bases that a decomposition left empty: they need not be computed.
+    """
+    by_group = spec.weights.reshape(spec.group, -1, *spec.weights.shape[1:])
+    unread: NDArray[np.bool_] = ~by_group.any(axis=(1, 3, 4)).ravel()
+    return unread if unread.any() and not unread.all() else None

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from caffe_scnn.engine.arena import Storage, allocate, place
 from caffe_scnn.engine.fuse import fuse
-from caffe_scnn.engine.nodes import Node, Program, Value
+from caffe_scnn.engine.nodes import Node, Program, Value, unread_channels
 from caffe_scnn.engine.ops import Context, Op, State, op_type
 from caffe_scnn.engine.ops.base import clear
+from caffe_scnn.engine.ops.chain import chain
 from caffe_scnn.engine.ops.filter import FilterOp
 from caffe_scnn.engine.ops.ragged import RaggedOp
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
@@ -97,6 +98,7 @@ def build_plan(
     fuse(program)
     if not exact:
         use_winograd(program, isa)
+    chain(program)
     memory = _Memory(program)
     size = memory.place()
     state = {} if state is None else state
@@ -136,22 +138,16 @@ def _whole_image_as_inner_product(program: Program) -> None:
 
 
 def _unread(program: Program, node: Node) -> NDArray[np.bool_] | None:
-    """Find channels of a convolution's result that its only reader multiplies by zero.
-
-    These are the bases that a decomposition left empty: they are never computed.
-    """
+    """Find channels of a convolution's result that its only reader multiplies by zero."""
     value = node.writes[0]
     if not isinstance(node.spec, ConvolutionSpec) or not program.private(value):
         return None
     reader = program.readers(value)[0]
     if not isinstance(reader.spec, ConvolutionSpec) or reader.reads[0] is not value:
         return None
-    if reader.winograd:  # its transform reads all channels
+    if reader.before or reader.winograd:  # the one reads for another, the other reads all channels
         return None
-    spec = reader.spec
-    by_group = spec.weights.reshape(spec.group, -1, *spec.weights.shape[1:])
-    unread: NDArray[np.bool_] = ~by_group.any(axis=(1, 3, 4)).ravel()
-    return unread if unread.any() and not unread.all() else None
+    return unread_channels(reader.spec)
 
 
 class _Memory:
