@@ -135,25 +135,31 @@ class Calibration:
         return {name: np.concatenate(parts, axis=1) for name, parts in found.items()}
 
     def samples(
-        self, net: Net, targets: Sequence[Sequence[Layer]], responses: Mapping[str, Rows]
+        self,
+        net: Net,
+        targets: Sequence[Sequence[Layer]],
+        responses: Mapping[str, Rows] | None = None,
     ) -> dict[str, Samples]:
-        """Return single rows of what layers read in a net, beside given responses.
+        """Return single rows of what layers read in a net, beside responses.
 
         Parameters
         ----------
         net : Net
             It has the targets' bottoms.
         targets : sequence of sequences of Layer
-        responses : mapping of str to ndarray
-            What :meth:`responses` returned for the same targets.
+        responses : mapping of str to ndarray, optional
+            What :meth:`responses` returned for the same targets; None: to the rows themselves.
         """
         found: dict[str, list[Rows]] = {layers[0].name: [] for layers in targets}
         for name, rows in self._rows(net, targets):
             found[name].append(rows)
-        return {
-            name: Samples(np.concatenate(parts, axis=1), responses[name])
-            for name, parts in found.items()
-        }
+        seen = {}
+        for layers in targets:
+            name = layers[0].name
+            rows = np.concatenate(found.pop(name), axis=1)
+            answers = rows @ _factor(layers[0]) if responses is None else responses[name]
+            seen[name] = Samples(rows, answers)
+        return seen
 
     def sketch(self, count: int) -> Calibration:
         """Return the same with as few rows as it takes to keep samples of ``count`` layers."""

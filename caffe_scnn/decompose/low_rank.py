@@ -64,6 +64,9 @@ class PrincipalResponses(RankedResponses):
     def _features_key(self, step: int) -> int:
         return 0
 
+    def _features_count(self, step: int) -> int:
+        return int(self._weights.shape[1])
+
     def _rank(self, step: int) -> int:
         return step
 

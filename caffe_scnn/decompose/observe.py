@@ -50,6 +50,6 @@ def alone(net: Net, targets: Sequence[Target], calibration: Calibration) -> Iter
     seen: dict[str, Seen] = dict(calibration.of_layers(net, others)) if others else {}
     if sampled:
         few = calibration.sketch(len(sampled))
-        seen |= few.samples(net, sampled, few.responses(net, sampled))
+        seen |= few.samples(net, sampled)
     for target in targets:
         yield seen.pop(target.name)

@@ -12,20 +12,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import prod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from caffe_scnn.calibrate.patches import groups, weight_rows
-from caffe_scnn.decompose.base import Edit, relative_error
+from caffe_scnn.decompose.base import Edit, relative_error, require
 from caffe_scnn.decompose.chain import convolution_chain, inner_product_chain
 from caffe_scnn.decompose.evidence import Evidence
 from caffe_scnn.decompose.responses import LowRankMap, ResponseProblem
 from caffe_scnn.decompose.sparsify import Array, Mask, Offer
 from caffe_scnn.decompose.write import shifted_biases
-from caffe_scnn.layers.base import Shape
-from caffe_scnn.layers.geometry import convolution_window
 from caffe_scnn.model.net import Blob, Layer
 
 
@@ -41,6 +38,10 @@ class RankedMethod:
     symmetric : bool
         Fit every layer on the inputs of the original net, not on those that the layers compressed
         before it leave: for comparison, it is worse.
+    ranks : {"answers", "energies", "uniform"}
+        How a budget of the whole net is shared out: by what the net's answers lose, tried layer by
+        layer; by the product of the energies that the layers keep, which needs one look at
+        the responses and no trial; or the same fraction of every layer, for comparison.
     """
 
     calibrated: ClassVar[bool] = True
@@ -52,6 +53,16 @@ class RankedMethod:
     symmetric: bool = field(
         default=False, metadata={"help": "fit on the original net's inputs, for comparison"}
     )
+
+    ranks: Literal["answers", "energies", "uniform"] = field(
+        default="answers", metadata={"help": "how --macs is shared out between layers"}
+    )
+
+    def __post_init__(self) -> None:
+        require(
+            self.ranks in ("answers", "energies", "uniform"),
+            f'ranks must be "answers", "energies" or "uniform", not "{self.ranks}"',
+        )
 
     def objection(self, layer: Layer) -> str | None:
         """Take every layer."""
@@ -99,6 +110,10 @@ class RankedResponses(ABC):
         """Return a number that is equal for steps of the same features."""
 
     @abstractmethod
+    def _features_count(self, step: int) -> int:
+        """Return the number of features of a group."""
+
+    @abstractmethod
     def _rank(self, step: int) -> int:
         """Return the rank of the fit."""
 
@@ -133,22 +148,6 @@ class RankedResponses(ABC):
     def size(self, keep: Mask) -> int:
         """Count the weights of the layers that are written."""
         return sum(self.sizes(_step(keep)).values())
-
-    def macs(self, keep: Mask, bottom: Shape) -> int:
-        """Count the multiply-accumulates of the layers that are written, for a bottom's shape."""
-        sizes = self.sizes(_step(keep))
-        return sum(weights * self._positions(suffix, bottom) for suffix, weights in sizes.items())
-
-    def _positions(self, suffix: str, bottom: Shape) -> int:
-        """Count the pixels of a part's output; the vertical part keeps the width."""
-        if self._layers[0].type == "InnerProduct":
-            axis = self._layers[0].proto.inner_product_param.axis % len(bottom)
-            return prod(bottom[:axis])
-        window = convolution_window(self._layers[0], len(bottom) - 2)
-        output = window.floor_output(bottom[2:])
-        if suffix == "v":
-            output = (output[0], bottom[3])
-        return bottom[0] * prod(output)
 
     def error(self, keep: Mask) -> float:
         """Relative response error of a choice: of the linear solution."""
@@ -200,6 +199,21 @@ class RankedResponses(ABC):
             Edit(layer, self._chain(layer, parts, own), error, response)
             for layer, own in zip(self._layers, biases, strict=True)
         ]
+
+    def outline(self, step: int) -> list[tuple[Layer, tuple[Layer, ...]]]:
+        """Return layers of the sizes that a step writes, for every sharer, to see what they cost.
+
+        In the place of the weights that a fit would find are ones, as many as it finds.
+        """
+        count, outputs, _ = self._weights.shape
+        rank, size = self._rank(step), self._features_count(step)
+        fit = LowRankMap(np.ones((outputs, rank)), np.ones((rank, size)), np.zeros(outputs))
+        sizes = self.sizes(step)
+        parts = [
+            (suffix, (np.arange(blob.size) < sizes[suffix]).astype(np.float32).reshape(blob.shape))
+            for suffix, blob in self._parts([fit] * count, step)
+        ]
+        return [(layer, self._chain(layer, parts, layer.blobs[1:])) for layer in self._layers]
 
     def _chain(
         self, layer: Layer, parts: Sequence[tuple[str, Blob]], biases: Sequence[Blob]

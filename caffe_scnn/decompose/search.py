@@ -16,6 +16,8 @@ from caffe_scnn.decompose.base import Edit
 from caffe_scnn.decompose.costs import Cost, Meter, Resource
 from caffe_scnn.decompose.curves import curves
 from caffe_scnn.decompose.fit import Setting, fit
+from caffe_scnn.decompose.ranked import RankedMethod
+from caffe_scnn.decompose.ranks import ranked_curves
 from caffe_scnn.decompose.recipe import Goal, Recipe
 from caffe_scnn.decompose.select import Target, select
 from caffe_scnn.errors import ModelError
@@ -117,13 +119,18 @@ class Search:
         self._meter = Meter(self._net, self._resource == "time", threads)
         fits = TRIALS if recipe.max_drop is not None else 1
         setting.progress.expect((1 + fits) * len(self._targets))
-        self._curves = curves(
-            setting, self._net, self._targets, recipe.seed, self._meter, self._resource
-        )
+        self._curves = self._measure_curves()
         self._whole = self._measured("whole", self._net)
         self._theirs = sum(float(curve.costs[self._resource][-1]) for curve in self._curves)
         # Layers alone can take longer than in the net, where others leave them warm caches.
         self._rest = max(self._whole - self._theirs, 0.0)
+
+    def _measure_curves(self) -> list[Curve]:
+        given = self._setting, self._net, self._targets, self._recipe.seed, self._meter
+        method = self._recipe.goal_of_all.method
+        if isinstance(method, RankedMethod) and method.ranks != "answers":
+            return ranked_curves(*given, method.ranks)
+        return curves(*given, self._resource)
 
     def plan(self) -> Plan:
         """Return what would be tried first: for ``max_drop`` half of what can be saved."""

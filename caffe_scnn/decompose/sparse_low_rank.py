@@ -43,6 +43,7 @@ class SparseLowRank(LowRank):
     kept: float = field(default=0.5, metadata={"help": "of the weights of both layers"})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(0 < self.kept <= 1, f"kept must be in (0, 1], not {self.kept}")
 
     def prepare(

@@ -97,6 +97,9 @@ class SeparableResponses(RankedResponses):
     def _features_key(self, step: int) -> int:
         return step
 
+    def _features_count(self, step: int) -> int:
+        return int(self._features_key(step) * self._kernel[2])
+
     def _rank(self, step: int) -> int:
         return int(self._weights.shape[1])
 
