@@ -43,15 +43,25 @@ def memory(tmp_path, monkeypatch):
 
 def test_tuning_changes_no_bit_and_is_remembered(net, memory):
     x = {"d": np.random.default_rng(1).standard_normal((1, 24, 20, 20)).astype(np.float32)}
-    plain, tuned = Executor(net, threads=1), Executor(net, threads=1, tune=True)
+    plain = Executor(net, threads=1, exact=True)
+    tuned = Executor(net, threads=1, tune=True, exact=True)
     assert np.array_equal(plain.run(x)["e"], tuned.run(x)["e"])
     assert tuned.tuner.timed == 3
     assert all("timed" in step.why for step in tuned.plan().steps)
-    again = Executor(net, threads=1, tune=True)
+    again = Executor(net, threads=1, tune=True, exact=True)
     kernels = [step.kernel for step in again.plan().steps]
     assert again.tuner.timed == 0
     assert kernels == [step.kernel for step in tuned.plan().steps]
     assert len(json.loads(memory.read_text())) == 3
+
+
+def test_the_form_of_a_dense_layer_is_timed_too(net, memory):
+    net.layer("a").blobs[0][...] = 1  # a filled matrix
+    plan = Executor(net, threads=1, tune=True).plan()
+    assert any('"winograd", 2' in text or '"direct", 0' in text
+               for text in map(json.dumps, json.loads(memory.read_text()).values()))  # fmt: skip
+    timed = Executor(net, threads=1, tune=True)
+    assert [step.kernel for step in timed.plan().steps] == [step.kernel for step in plan.steps]
 
 
 def tiles():

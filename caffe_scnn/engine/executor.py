@@ -48,15 +48,14 @@ class Executor:
         Instruction set to use: ``avx512``, ``avx2`` or ``scalar``; the best one by default.
     tune : bool
         Time the promising kernels of each convolution when a plan is made, instead of predicting
-        which is the fastest; what was found is kept in the user's cache folder. Results are the
-        same to the bit.
+        which is the fastest; what was found is kept in the user's cache folder. With ``exact``
+        results are the same to the bit.
     exact : bool
         Add up every product as Caffe does. Otherwise dense 3x3 convolutions may run in Winograd's
         form, whose rounding is somewhat larger where inputs differ much in size.
     codegen : bool
         Make a program for the pattern of each sparse convolution, and use it where it is faster
         (``tune`` is implied). Needs a C compiler; programs are kept in the user's cache folder.
-        Results are the same to the bit.
 
     Raises
     ------

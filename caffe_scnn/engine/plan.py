@@ -9,12 +9,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caffe_scnn.engine.arena import Storage, allocate, place
+from caffe_scnn.engine.choose import Tile
 from caffe_scnn.engine.fuse import fuse
 from caffe_scnn.engine.nodes import Node, Program, Value, unread_channels
 from caffe_scnn.engine.ops import Context, Op, State, op_type
@@ -24,7 +26,7 @@ from caffe_scnn.engine.ops.filter import FilterOp
 from caffe_scnn.engine.ops.ragged import RaggedOp
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.tune import Tuner
-from caffe_scnn.engine.winograd import use_winograd
+from caffe_scnn.engine.winograd import Choice, cheapest, use_winograd
 from caffe_scnn.layers.base import ConcatSpec, ConvolutionSpec, InnerProductSpec, ViewSpec
 
 
@@ -97,7 +99,7 @@ def build_plan(
     _whole_image_as_inner_product(program)
     fuse(program)
     if not exact:
-        use_winograd(program, isa)
+        use_winograd(program, isa, _timed_form(isa, threads, tuner) if tuner else cheapest)
     chain(program)
     memory = _Memory(program)
     size = memory.place()
@@ -121,6 +123,31 @@ def build_plan(
         size,
         allocate(size),
     )
+
+
+def _timed_form(isa: str, threads: int, tuner: Tuner) -> Choice:
+    """Let the tuner choose between a convolution's direct form and its Winograd forms."""
+
+    def choose(node: Node, cycles: dict[int, float]) -> int:
+        spec, (given,) = node.spec, node.reads
+        assert isinstance(spec, ConvolutionSpec)
+        forms = [
+            Tile("winograd" if m else "direct", m, 0, 1, cost, 1, "")
+            for m, cost in sorted(cycles.items(), key=lambda form: form[1])
+        ]
+        layer = f"{isa} {given.shape} {spec.weights.shape} {spec.pad} {spec.group} {threads}"
+        return tuner.choose(layer, forms, lambda form: _alone(node, form.rows, isa, threads)).rows
+
+    return choose
+
+
+def _alone(node: Node, m: int, isa: str, threads: int) -> Callable[[], None]:
+    """Return a run of one convolution in one form on memory of its own."""
+    (given,) = node.reads
+    value, result = Value("given", given.shape), Value("result", node.writes[0].shape)
+    copy = replace(node, reads=[value], writes=[result], finish=None, residual=None, winograd=m)
+    program = Program([copy], {"given": value}, {}, {"result": result})
+    return build_plan(program, isa, threads, exact=True).run
 
 
 def _whole_image_as_inner_product(program: Program) -> None:

@@ -1,7 +1,7 @@
 """Tiles chosen by timing them instead of predicting: a layer once, remembered for good.
 
 The memory is a JSON file in the user's cache folder. All tiles add the same products in the same
-order, so that tuning changes the time of a result and not one bit of it.
+order, so that they differ in time and not in one bit of the result.
 """
 
 from __future__ import annotations

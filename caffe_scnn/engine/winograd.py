@@ -8,6 +8,7 @@ transforms is an ordinary 1x1 convolution with one group for each coefficient.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -121,15 +122,37 @@ def filter_coefficients(weights: Float32, m: int) -> Float32:
     return (both @ flat.T).astype(np.float32).reshape(len(both), *weights.shape[:2])
 
 
-def use_winograd(program: Program, isa: str) -> None:
-    """Let every convolution run in Winograd's form that is predicted to be faster so, in place."""
+Choice = Callable[[Node, dict[int, float]], int]
+
+
+def cheapest(node: Node, cycles: dict[int, float]) -> int:
+    """Choose the form that is predicted to be the fastest; direct (0) where the gain is small."""
+    m = min(cycles, key=cycles.__getitem__)
+    return m if cycles[m] < MARGIN * cycles[0] else 0
+
+
+def use_winograd(program: Program, isa: str, choose: Choice = cheapest) -> None:
+    """Let convolutions run in Winograd's form where that is faster, in place.
+
+    Parameters
+    ----------
+    program : Program
+    isa : str
+    choose : callable
+        Returns the form of a node, given the predicted cycles of each form that it may take: 0 is
+        direct, 2 and 4 are the outputs a side of a tile.
+    """
     for node in program.nodes:
         spec = node.spec
         if isinstance(spec, ConvolutionSpec) and _takes(spec):
-            cycles = {m: _cycles(node, spec, m, isa) for m in FILTERS}
-            m = min(cycles, key=cycles.__getitem__)
-            if cycles[m] < MARGIN * _direct_cycles(node, spec, isa):
-                node.winograd = m
+            tiled = {m: _cycles(node, spec, m, isa) for m in FILTERS if _enough(spec, m)}
+            if tiled:
+                node.winograd = choose(node, {0: _direct_cycles(node, spec, isa), **tiled})
+
+
+def _enough(spec: ConvolutionSpec, m: int) -> bool:
+    """Whether an output adds up so many products that rounding stays inside its bound."""
+    return bool(9 * spec.weights.shape[1] >= LEAST_PRODUCTS[m])
 
 
 def _takes(spec: ConvolutionSpec) -> bool:
@@ -147,8 +170,6 @@ def _cycles(node: Node, spec: ConvolutionSpec, m: int, isa: str) -> float:
     """Predict the cycles of a whole layer with tiles of one size."""
     channels = node.reads[0].shape[1]
     outputs, per_group = spec.weights.shape[:2]
-    if 9 * per_group < LEAST_PRODUCTS[m]:
-        return np.inf
     bands = Bands.of(node, m)
     tile = product_tile(spec, bands, isa)
     coefficients = (m + 2) ** 2
