@@ -162,6 +162,36 @@ def caffenet() -> Writer:
     return alexnet("CaffeNet", norm_first=False)
 
 
+def zf5_spp() -> Writer:
+    """ZF-5 with spatial pyramid pooling (He et al. 2014), the net of the SPP-net detector.
+
+    The pyramid of a 13 x 13 map in plain Caffe: poolings whose bins overlap as SPP-net's.
+    """
+    net = Writer("ZF5_SPP", 3, 224)
+
+    def squash(index: int) -> None:
+        lrn = "lrn_param { local_size: 3 alpha: 5e-05 beta: 0.75 norm_region: WITHIN_CHANNEL }"
+        net.on(f"relu{index}", "ReLU")
+        net.add(f"norm{index}", "LRN", [net.last], lrn)
+        net.pool(f"pool{index}", "MAX", 3, 2)
+
+    net.conv("conv1", 96, 7, stride=2, pad=1)
+    squash(1)
+    net.conv("conv2", 256, 5, stride=2)
+    squash(2)
+    for index, outputs in ((3, 384), (4, 384), (5, 256)):
+        net.conv(f"conv{index}", outputs, 3, pad=1)
+        net.on(f"relu{index}", "ReLU")
+    maps, tops = net.last, []
+    for bins, kernel, stride in ((1, 13, 1), (2, 7, 6), (3, 5, 4), (6, 3, 2)):
+        net.last = maps
+        net.pool(f"spp{bins}", "MAX", kernel, stride)
+        tops.append(net.add(f"spp{bins}/flat", "Flatten", [net.last]))
+    net.add("spp", "Concat", tops)
+    classifier(net, [("fc6", 4096), ("fc7", 4096), ("fc8", 1000)])
+    return net
+
+
 def vgg16() -> Writer:
     """VGG-16 (configuration D)."""
     net = Writer("VGG16", 3, 224)
@@ -337,6 +367,7 @@ NETS: dict[str, Callable[[], Writer]] = {
     "cifar10_quick": cifar10_quick,
     "alexnet": alexnet,
     "caffenet": caffenet,
+    "zf5_spp": zf5_spp,
     "vgg16": vgg16,
     "squeezenet_v1.1": squeezenet,
     "mobilenet_v1": mobilenet_v1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,6 +170,38 @@ def test_the_geometry_of_zf5_follows_from_its_layers():
     assert map_geometry(net, "conv5", rounding=0).rounding == 0
     with pytest.raises(ModelError, match='no blob "conv9"'):
         map_geometry(net, "conv9")
+
+
+@pytest.mark.parametrize(
+    ("name", "blob", "geometry"),
+    [
+        ("zf5_spp", "conv5", MapGeometry(16, 21, 13, 6.5)),
+        ("caffenet", "conv5", MapGeometry(16, 18, 13, 6.5)),
+        ("vgg16", "conv5_3", MapGeometry(16, 8.5, 14, 6.5)),
+        ("squeezenet_v1.1", "fire9/concat", MapGeometry(16, 16, 13, 6.5)),
+    ],
+)
+def test_the_geometry_of_well_known_nets(name, blob, geometry):
+    net = Net.read(Path(__file__).parents[1] / "models" / f"{name}.prototxt")
+    assert map_geometry(net, blob) == geometry
+
+
+def test_caffes_poolings_give_the_same_pyramid_of_a_whole_map():
+    """models/zf5_spp.prototxt pools a 13 x 13 map by ordinary layers."""
+    net = Net.read(Path(__file__).parents[1] / "models" / "zf5_spp.prototxt")
+    at = next(i for i, layer in enumerate(net.layers) if layer.name == "spp1")
+    upper = net.copy()
+    end = next(i for i, layer in enumerate(net.layers) if layer.name == "spp")
+    text = (
+        'layer { name: "data" type: "Input" top: "conv5" '
+        "input_param { shape { dim: 1 dim: 256 dim: 13 dim: 13 } } }"
+    )
+    upper.layers = [*Net.parse(text).layers, *upper.layers[at : end + 1]]
+    x = np.random.default_rng(0).random((1, 256, 13, 13)).astype(np.float32)
+    bins = spp_net_bins(np.array([[0, 0, 12, 12]]), (1, 2, 3, 6))
+    out = np.empty((1, bins.size(256)), np.float32)
+    pool_windows(blocked(x[0]), 256, bins, out)
+    assert np.array_equal(out, Executor(upper).run({"conv5": x})["spp"])
 
 
 def test_a_split_kernel_leaves_the_geometry_as_it_was():

@@ -29,7 +29,7 @@ Cells = NDArray[np.int64]
 STANDARD_CROP = 224  # pixels for which the size of a map tells which scale suits a window
 ROUNDING = 6.5 / 16  # SPP-net's rounding offset, in strides
 # What a layer does to channels when it leaves every cell in its place.
-IN_PLACE = (Coupling.PASSES, Coupling.JOINS, Coupling.CONCATENATES)
+IN_PLACE = (Coupling.PASSES, Coupling.MIXES, Coupling.JOINS, Coupling.CONCATENATES)
 Place = tuple[tuple[int, float], tuple[int, float]]
 """Of rows and of columns: stride, and centre of the first cell counted from 0."""
 
