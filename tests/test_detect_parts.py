@@ -16,6 +16,7 @@ from caffe_scnn.detect.heads import Heads
 from caffe_scnn.detect.mining import MiningSettings, first_samples, hard_samples
 from caffe_scnn.detect.model_folder import DetectorModel, DetectorSettings
 from caffe_scnn.detect.pyramid import Backbone, scaled
+from caffe_scnn.detect.recall_target import best_first, found_ranks, windows_for
 from caffe_scnn.detect.regression import BoxRegression, changes, moved, train_regression
 from caffe_scnn.detect.rejector import Rejector, RejectorFit, shape_features
 from caffe_scnn.detect.samples import TrainingPicture
@@ -167,6 +168,26 @@ def test_near_copies_are_rejected_before_others():
     assert kept(keep=3, different=1.0) == [0, 1, 2]
     assert kept(threshold=1.5) == [0, 1, 2, 3]
     assert kept(keep=9) == [0, 1, 2, 3, 4]
+
+
+def test_the_recall_target_counts_windows_that_must_pass():
+    picture = picture_with(
+        [(1, 1, 20, 20), (41, 1, 60, 20), (1, 41, 20, 60)],
+        [0, 0, 2],
+        [(1, 1, 20, 19), (41, 1, 60, 20), (70, 70, 90, 90), (1, 43, 20, 60), (1, 41, 20, 60)],
+        difficult=(1,),
+    )
+    scores = np.full((8, 3), 1, np.float32)
+    scores[7, 2] = -2  # the best window of the third object is not found
+    ranks = found_ranks(picture, scores, np.array([5, 7, 4, 3, 6]))
+    assert ranks.tolist() == [4, 5]
+    assert [windows_for(r, np.array([1, 9, 3, 5])) for r in (0.25, 0.5, 0.75, 0.99, 1)] == [
+        1, 3, 5, 9, 9,
+    ]  # fmt: skip
+    boxes = np.array([[1, 1, 40, 40], [50, 1, 80, 40], [1, 1, 40, 41]], float)
+    scores = np.array([3, 1, 2], np.float32)
+    assert best_first(boxes, scores, 0.9).tolist() == [0, 1, 2]
+    assert best_first(boxes, scores, 1.0).tolist() == [0, 2, 1]
 
 
 def stages():

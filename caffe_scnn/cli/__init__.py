@@ -14,6 +14,8 @@ COMMANDS = {
     "compress": "Make a model's weights sparse and write it as an ordinary Caffe model.",
     "run": "Run a model on arrays and write its blobs.",
     "classify": "Name the classes of pictures.",
+    "detect-train": "Train a detector on top of a classification net.",
+    "detect": "Find objects in pictures.",
     "evaluate": "Measure how good a model is on labelled data.",
     "compare": "Compare a model blob by blob with another one or with stored results.",
     "bench": "Measure how fast a model runs, layer by layer.",

@@ -36,7 +36,7 @@ class CommandTable(click.Group):
         """Import a command."""
         if cmd_name not in self.commands_help:
             return None
-        command = import_module(self.module.format(cmd_name)).command
+        command = import_module(self.module.format(cmd_name.replace("-", "_"))).command
         assert isinstance(command, click.Command)
         return command
 

@@ -100,6 +100,12 @@ class RejectorFit:
         wanted = np.hstack([wanted, wanted.max(axis=1, keepdims=True, initial=0)])
         self.responses += wanted.T @ x
 
+    def include(self, other: RejectorFit) -> None:
+        """Add the windows of another fit."""
+        self.products += other.products
+        self.responses += other.responses
+        self.counts += other.counts
+
     def solve(self, ridge: float = 1e-3, fit_weight: float = 0.2) -> Rejector:
         """Compute the rejector.
 

@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caffe_scnn.detect.checkpoint import Arrays, Checkpoint
 from caffe_scnn.detect.fc_net import reduction_net
 from caffe_scnn.detect.features import FeatureSource, References
+from caffe_scnn.detect.frame import Frame
 from caffe_scnn.detect.heads import Heads
 from caffe_scnn.detect.mining import MiningSettings, first_samples, hard_samples
+from caffe_scnn.detect.recall_target import best_first, found_ranks
 from caffe_scnn.detect.regression import BoxRegression, train_regression
 from caffe_scnn.detect.rejector import Rejector, RejectorFit
 from caffe_scnn.detect.samples import TrainingSet
@@ -29,6 +32,7 @@ from caffe_scnn.model.net import Net
 
 NORM = 20.0  # mean norm to which features are scaled while training; SPP-net's number
 NORM_PICTURES, NORM_WINDOWS = 200, 200
+HELD_OUT = 5  # every so-manieth picture shows how many windows the rejection must pass
 
 Notify = Callable[[str, int], Callable[[], None]]
 """From a step's name and its number of pictures to what is called after each picture."""
@@ -76,11 +80,23 @@ class Trained:
         The learnt reduction.
     samples : int
         Windows the classifiers were learnt from.
+    ranks : ndarray of int, optional
+        Of objects that the full model finds in pictures the rejection has not seen: how many
+        windows of their picture must pass to keep each.
     """
 
     heads: Heads
     fc: Net | None
     samples: int
+    ranks: NDArray[np.intp] | None
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A rejection classifier, and the ranks of :class:`Trained`."""
+
+    rejector: Rejector
+    ranks: NDArray[np.intp]
 
 
 @dataclass
@@ -97,6 +113,8 @@ class Training:
     settings : TrainSettings
     checkpoint : Checkpoint
     notify : callable
+    different : float
+        See :class:`~caffe_scnn.detect.stages.Reject`.
     """
 
     data: TrainingSet
@@ -107,6 +125,7 @@ class Training:
     settings: TrainSettings
     checkpoint: Checkpoint
     notify: Notify
+    different: float
 
     def run(self) -> Trained:
         """Train, or go on where a training was interrupted."""
@@ -119,9 +138,12 @@ class Training:
         weights = machines["weights"]
         if reduction is None:  # the reduction's layer has the scale inside
             weights = weights * np.float32(scale)
-        heads = Heads(weights, machines["bias"], self._regression(), self._rejection())
+        rejection = self._rejection(partial(_scores, source, weights, machines["bias"], reduction))
+        rejector = None if rejection is None else rejection.rejector
+        heads = Heads(weights, machines["bias"], self._regression(), rejector)
         fc = None if reduction is None else reduction_net(reduction["layer"])
-        return Trained(heads, fc, len(machines["references"]))
+        ranks = None if rejection is None else rejection.ranks
+        return Trained(heads, fc, len(machines["references"]), ranks)
 
     @property
     def _reduces(self) -> bool:
@@ -248,24 +270,47 @@ class Training:
         weights, bias = train_regression(features, boxes, objects, self.settings.ridge)
         return {"weights": weights, "bias": bias}
 
-    def _rejection(self) -> Rejector | None:
-        """Fit the rejection classifier to all windows."""
+    def _rejection(self, scores: Callable[[Frame], Float32]) -> Rejection | None:
+        """Fit the rejection classifier; see on pictures left out how many windows it must pass."""
         if not self.settings.rejection:
             return None
+        found = self.checkpoint.step("rejection", lambda: self._reject(scores))
+        return Rejection(Rejector(found["weights"], found["bias"]), found["ranks"])
 
-        def compute() -> Arrays:
-            pictures = self.data.pictures
-            advance = self.notify("rejection", len(pictures))
-            fit: RejectorFit | None = None
-            for index, picture in enumerate(pictures):
-                frame = self.coarse.frame(index)
-                coarse = frame.features[COARSE]
-                fit = fit or RejectorFit(coarse.shape[1], self.classes)
-                fit.add(coarse, picture.windows, frame.picture.shape, picture.overlaps)
-                advance()
-            assert fit is not None
-            rejector = fit.solve()
-            return {"weights": rejector.weights, "bias": rejector.bias}
+    def _reject(self, scores: Callable[[Frame], Float32]) -> Arrays:
+        pictures = self.data.pictures
+        held = range(0, len(pictures), HELD_OUT)
+        advance = self.notify("rejection", len(pictures) + len(held))
+        fits: list[RejectorFit] = []
+        for index, picture in enumerate(pictures):
+            frame = self.coarse.frame(index)
+            coarse = frame.features[COARSE]
+            fits = fits or [RejectorFit(coarse.shape[1], self.classes) for _ in range(2)]
+            fit = fits[index in held]
+            fit.add(coarse, picture.windows, frame.picture.shape, picture.overlaps)
+            advance()
+        part = fits[0].solve() if len(pictures) > 1 else fits[1].solve()
+        ranks = [np.empty(0, np.intp)]
+        for index in held:
+            picture = pictures[index]
+            frame = self.coarse.frame(index)
+            proposals = np.arange(len(picture.labels), len(picture.windows))
+            boxes = picture.windows[proposals]
+            order = part.score(frame.features[COARSE][proposals], boxes, frame.picture.shape)
+            best = proposals[best_first(boxes, order, self.different)]
+            ranks.append(found_ranks(picture, scores(self.pooled.frame(index)), best))
+            advance()
+        fits[0].include(fits[1])
+        whole = fits[0].solve()
+        return {"weights": whole.weights, "bias": whole.bias, "ranks": np.concatenate(ranks)}
 
-        found = self.checkpoint.step("rejection", compute)
-        return Rejector(found["weights"], found["bias"])
+
+def _scores(
+    source: str, weights: Float32, bias: Float32, reduction: Arrays | None, frame: Frame
+) -> Float32:
+    """Score the windows of a frame with the classifiers."""
+    features = frame.features[source]
+    if reduction is not None:
+        features = features @ reduction["layer"].T
+    scores: Float32 = features @ weights.T + bias
+    return scores

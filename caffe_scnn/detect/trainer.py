@@ -14,6 +14,7 @@ from caffe_scnn.detect.fc_net import cut_fc_net
 from caffe_scnn.detect.features import FeatureSource
 from caffe_scnn.detect.model_folder import DetectorModel, DetectorSettings
 from caffe_scnn.detect.pyramid import Backbone
+from caffe_scnn.detect.recall_target import windows_for
 from caffe_scnn.detect.samples import TrainingSet
 from caffe_scnn.detect.stages import Fc, Pyramid, SppPool
 from caffe_scnn.detect.stages.spp_pool import COARSE, POOLED
@@ -36,6 +37,9 @@ class Plan:
     fc_blob : str, optional
         Classify this blob, behind the fully connected layers of the net.
     training : TrainSettings
+    recall : float, optional
+        Choose how many windows pass the rejection: so many that this fraction of the objects that
+        the full model finds in held-out pictures stays.
     """
 
     net: Net
@@ -43,6 +47,7 @@ class Plan:
     settings: DetectorSettings
     fc_blob: str | None
     training: TrainSettings
+    recall: float | None = None
 
 
 def train_detector(
@@ -110,10 +115,13 @@ def train_detector(
         plan.training,
         Checkpoint(work / "steps", _fingerprint(plan, data, backbone, fc)),
         notify,
+        settings.reject_overlap,
     )
     trained = training.run()
-    if trained.heads.rejector is None:
+    if trained.ranks is None:
         settings = replace(settings, keep=None, reject_below=None)
+    elif plan.recall is not None:
+        settings = replace(settings, keep=windows_for(plan.recall, trained.ranks))
     model = DetectorModel(settings, backbone.net, plan.preprocess, fc or trained.fc, trained.heads)
     return model, trained.samples
 
@@ -132,7 +140,7 @@ def _fingerprint(
         for blob in layer.blobs:
             weights.update(blob.tobytes())
     settings = asdict(plan.settings)
-    for name in ("keep", "reject_below", "reject_overlap", "threshold", "overlap", "limit"):
+    for name in ("keep", "reject_below", "threshold", "overlap", "limit"):
         del settings[name]  # only detection looks at them
     return {
         "settings": settings,

@@ -8,11 +8,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_scnn.detect.boxes import overlap
 from caffe_scnn.detect.frame import Frame
+from caffe_scnn.detect.recall_target import best_first
 from caffe_scnn.detect.rejector import Rejector
 from caffe_scnn.detect.stages.base import Part
 from caffe_scnn.detect.stages.spp_pool import COARSE
+from caffe_scnn.engine.tensor import Float32
 
 CANDIDATES = 3  # times the windows to keep: the best so many are compared with each other
 
@@ -47,16 +48,13 @@ class Reject:
         if self.threshold is not None:
             order = order[scores[order] >= self.threshold]
         if self.keep is not None and len(order) > self.keep:
-            order = self._best(frame, order, self.keep)
+            order = self._best(frame, scores, order, self.keep)
         frame.keep(np.sort(order))
 
-    def _best(self, frame: Frame, order: NDArray[np.intp], keep: int) -> NDArray[np.intp]:
+    def _best(
+        self, frame: Frame, scores: Float32, order: NDArray[np.intp], keep: int
+    ) -> NDArray[np.intp]:
         """Choose ``keep`` windows, first those that no better one nearly equals."""
         candidates = order[: CANDIDATES * keep]
-        boxes = frame.boxes[candidates]
-        alike = overlap(boxes[:, None], boxes[None]) > self.different
-        single = np.ones(len(candidates), bool)
-        for at in range(len(candidates)):
-            if single[at]:
-                single[at + 1 :] &= ~alike[at, at + 1 :]
-        return np.concatenate([candidates[single], candidates[~single]])[:keep]
+        best = best_first(frame.boxes[candidates], scores[candidates], self.different)
+        return candidates[best[:keep]]

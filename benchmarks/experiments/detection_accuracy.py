@@ -1,0 +1,136 @@
+"""Detectors on VOC pictures: backbones, maps, pyramid levels, scales, cascades; one table.
+
+    python benchmarks/experiments/detection_accuracy.py DATA WORK [NAME...]
+
+DATA holds VOCdevkit, squeezenet and mobilenet_v1_075. Every step is a call of the command line
+whose result stays in WORK: a killed run goes on. NAME: only those rows of ROWS. Selective Search is
+run once, for all rows.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from paired_bootstrap import compare
+
+NETS = {
+    "squeezenet": ("squeezenet", "squeezenet.caffemodel", ["--mean", "104,117,123"]),
+    "mobilenet": (
+        "mobilenet_v1_075",
+        "weights.caffemodel",
+        ["--mean", "127.5", "--scale", "0.00784313725"],
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One detector, and the cascades it is run with."""
+
+    net: str
+    blob: str
+    levels: str = "1,2,3,6"
+    scales: str = "480"
+    keeps: tuple[int, ...] = ()
+    more: tuple[str, ...] = ()
+
+
+ROWS = {
+    "mobilenet-conv12": Row("mobilenet", "conv12/pw", keeps=(220, 110, 55)),
+    "mobilenet-conv12-321": Row("mobilenet", "conv12/pw", "1,2,3"),
+    "mobilenet-conv12-31": Row("mobilenet", "conv12/pw", "1,3"),
+    "mobilenet-conv12-1": Row("mobilenet", "conv12/pw", "1"),
+    "mobilenet-conv11": Row("mobilenet", "conv11/pw"),
+    "mobilenet-conv12-reduced": Row(
+        "mobilenet", "conv12/pw", keeps=(110,), more=("--reduction", "1024")
+    ),
+    "mobilenet-conv12-688": Row("mobilenet", "conv12/pw", scales="688", keeps=(110,)),
+    "mobilenet-conv12-5": Row(
+        "mobilenet", "conv12/pw", scales="480,576,688,864,1200", keeps=(110,)
+    ),
+    "squeezenet-fire9": Row("squeezenet", "fire9/concat", keeps=(220, 110, 55)),
+    "squeezenet-fire9-321": Row("squeezenet", "fire9/concat", "1,2,3"),
+    "squeezenet-fire9-31": Row("squeezenet", "fire9/concat", "1,3"),
+    "squeezenet-fire9-1": Row("squeezenet", "fire9/concat", "1"),
+    "squeezenet-fire8": Row("squeezenet", "fire8/concat"),
+    "squeezenet-fire9-688": Row("squeezenet", "fire9/concat", scales="688", keeps=(110,)),
+    "squeezenet-fire9-5": Row(
+        "squeezenet", "fire9/concat", scales="480,576,688,864,1200", keeps=(110,)
+    ),
+}
+
+
+def run(*arguments: object) -> dict:
+    """Call the command line, and return what it says."""
+    words = [sys.executable, "-m", "caffe_scnn", *map(str, arguments), "--json"]
+    return json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def detector(data: Path, work: Path, name: str, row: Row) -> Path:
+    """Train a row's detector unless that was done."""
+    out = work / name / "detector"
+    if not out.exists():
+        folder, weights, pixels = NETS[row.net]
+        net = data / folder
+        run(
+            "detect-train", net / "deploy.prototxt", net / weights, data / "VOCdevkit", "-o", out,
+            "--blob", row.blob, "--levels", row.levels, "--scales", row.scales, *pixels, *row.more,
+            "--proposals", work / "windows-trainval.npz", "--threads", 1, "--cache-size", 20,
+        )  # fmt: skip
+    return out
+
+
+def accuracy(data: Path, work: Path, name: str, model: Path, keep: int | None) -> Path:
+    """Detect in the test pictures unless that was done; return the folder."""
+    out = work / name / ("full" if keep is None else f"keep-{keep}")
+    option = ["--no-cascade"] if keep is None else ["--keep", keep]
+    if not (out / "run.json").exists():
+        run(
+            "detect", model, "--voc", data / "VOCdevkit", "-o", out, *option, "--threads", 1,
+            "--proposals", work / "windows-test.npz", "--cache", work / "cache", "--no-pictures",
+        )  # fmt: skip
+    return out
+
+
+def windows(data: Path, work: Path) -> None:
+    """Run Selective Search on all pictures unless that was done."""
+    for name in ("trainval", "test"):
+        path = work / f"windows-{name}.npz"
+        if not path.exists():
+            run(
+                "evaluate", "proposals", data / "VOCdevkit", "--set", name, "--write", path,
+                "--cache", work / "windows",
+            )  # fmt: skip
+
+
+def main() -> None:
+    """Print a row of markdown for each detector and cascade."""
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    data, work = Path(sys.argv[1]), Path(sys.argv[2])
+    names = sys.argv[3:] or list(ROWS)
+    work.mkdir(parents=True, exist_ok=True)
+    windows(data, work)
+    print("| detector | levels | scales | windows kept | mAP [%] | difference [points] |")
+    print("|---|---|---|---|---|---|")
+    for name in names:
+        row = ROWS[name]
+        model = detector(data, work, name, row)
+        full = accuracy(data, work, name, model, None)
+        for keep in (None, *row.keeps):
+            found = accuracy(data, work, name, model, keep)
+            ap = run("evaluate", "voc", found, data / "VOCdevkit", "--set", "test")
+            line = f"| {row.net} {row.blob} | {row.levels} | {row.scales} | "
+            line += f"{'all' if keep is None else keep} | {100 * ap['mean']:.2f} | "
+            if keep is not None:
+                sure = compare(data / "VOCdevkit", full, found)
+                line += f"{sure['difference']:+.2f} ({sure['low']:+.2f} … {sure['high']:+.2f}) "
+            print(line + "|", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""How many windows must pass the rejection, measured on pictures it has not seen."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caffe_scnn.detect.boxes import Boxes, overlap
+from caffe_scnn.detect.samples import TrainingPicture
+from caffe_scnn.engine.tensor import Float32
+
+FOUND_OVERLAP, FOUND_SCORE = 0.5, -1.0
+
+
+def best_first(boxes: Boxes, scores: Float32, different: float) -> NDArray[np.intp]:
+    """Order windows by score, those that nearly equal a better one behind all others.
+
+    Parameters
+    ----------
+    boxes : ndarray of shape (n, 4)
+    scores : ndarray of shape (n,)
+    different : float
+        Windows that overlap by more are nearly equal.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Indices.
+    """
+    order = np.argsort(-scores, kind="stable")
+    alike = overlap(boxes[order, None], boxes[None, order]) > different
+    single = np.ones(len(order), bool)
+    for at in range(len(order)):
+        if single[at]:
+            single[at + 1 :] &= ~alike[at, at + 1 :]
+    return np.concatenate([order[single], order[~single]])
+
+
+def found_ranks(
+    picture: TrainingPicture, scores: Float32, order: NDArray[np.intp]
+) -> NDArray[np.intp]:
+    """Say for each object that the full model finds how many windows must pass to keep it.
+
+    Parameters
+    ----------
+    picture : TrainingPicture
+    scores : float32 ndarray of shape (windows, classes)
+        Of the full model.
+    order : ndarray of shape (proposals,)
+        Windows as the rejection orders them, objects left out.
+
+    Returns
+    -------
+    ndarray of shape (found,)
+        Place, from 1, of the first window that overlaps the object by half and scores above −1 for
+        its class. Objects without such a window, and difficult ones, are not counted.
+    """
+    ranks = []
+    for number, label in enumerate(picture.labels):
+        hits = (
+            (picture.nearest[order, label] == number)
+            & (picture.overlaps[order, label] >= FOUND_OVERLAP)
+            & (scores[order, label] > FOUND_SCORE)
+        )
+        if hits.any() and not picture.difficult[number]:
+            ranks.append(int(hits.argmax()) + 1)
+    return np.array(ranks, np.intp)
+
+
+def windows_for(recall: float, ranks: NDArray[np.intp]) -> int:
+    """Return the fewest windows of a picture that keep a fraction of the objects found."""
+    if not len(ranks):
+        return 1
+    at = int(np.ceil(recall * len(ranks) - 1e-9))
+    return int(np.sort(ranks)[max(at, 1) - 1])
