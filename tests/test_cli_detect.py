@@ -183,6 +183,18 @@ def test_a_reduction_leaves_the_scores_nearly_as_they_are(world, tmp_path):
     assert mean_ap(world, tmp_path / "run") > 0.9
 
 
+def test_a_softmax_head_gives_probabilities(world, tmp_path):
+    assert call(*train(world, tmp_path / "soft", "--softmax")).exit_code == 0
+    model = DetectorModel.read(tmp_path / "soft")
+    assert model.settings.scores == "softmax" and model.heads.weights.shape == (4, 30)
+    arguments = detect(world, tmp_path / "run", "--voc", world / "kit")
+    arguments[1] = tmp_path / "soft"
+    call(*arguments)
+    found = json.loads((tmp_path / "run/detections/000020.json").read_text())["detections"]
+    assert all(0.05 <= one["score"] <= 1 for one in found)
+    assert mean_ap(world, tmp_path / "run") > 0.8
+
+
 def test_a_recall_target_chooses_how_many_windows_pass(world, tmp_path):
     found = answer(*train(world, tmp_path / "det", "--recall", 1))
     model = DetectorModel.read(tmp_path / "det")

@@ -20,6 +20,7 @@ from caffe_scnn.detect.recall_target import best_first, found_ranks, windows_for
 from caffe_scnn.detect.regression import BoxRegression, changes, moved, train_regression
 from caffe_scnn.detect.rejector import Rejector, RejectorFit, shape_features
 from caffe_scnn.detect.samples import TrainingPicture
+from caffe_scnn.detect.softmax import probabilities, train_softmax
 from caffe_scnn.detect.stages import STAGES, Classify, Fc, Nms, Pyramid, Regress, Reject, SppPool
 from caffe_scnn.detect.svm import ProductMatrix, SvmSettings, train_svms
 from caffe_scnn.errors import FormatError, ModelError, OutputError
@@ -60,6 +61,31 @@ def test_a_class_without_positives_never_scores():
     weights, bias = train_svms(matrix, targets, SvmSettings(c=1))
     assert bias[1] == -np.inf and not weights[1].any()
     assert bias[0] > -np.inf and weights[0, 0] > 0 and weights[0, 2] == 0  # 0: not used
+
+
+def test_softmax_minimises_its_objective():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((50, 30)).astype(np.float32)
+    labels = x[:, :3].argmax(axis=1)  # 0: background
+    targets = np.full((50, 2), -1, np.int8)
+    targets[labels > 0, labels[labels > 0] - 1] = 1
+    targets[0] = [0, -1]  # not used
+    settings = SvmSettings(c=0.1, positive_weight=2)
+    matrix = ProductMatrix(30)
+    matrix.add(x)
+    weights, bias = train_softmax(matrix, targets, settings)
+
+    def loss(w, b):
+        logits = x[1:] @ w.T + b
+        log = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        cost = np.where(labels[1:] > 0, 2, 1)
+        return 0.5 * (w**2).sum() - 0.1 * (cost * log[np.arange(49), labels[1:]]).sum()
+
+    best = loss(weights, bias)
+    for _ in range(30):
+        step = 0.02 * rng.standard_normal((3, 31))
+        assert loss(weights + step[:, 1:], bias + step[:, 0]) > best
+    assert np.allclose(probabilities(np.array([[0.0, np.log(3)]])), [[0.25, 0.75]])
 
 
 def test_changes_and_moves_are_inverse():
@@ -179,7 +205,7 @@ def test_the_recall_target_counts_windows_that_must_pass():
     )
     scores = np.full((8, 3), 1, np.float32)
     scores[7, 2] = -2  # the best window of the third object is not found
-    ranks = found_ranks(picture, scores, np.array([5, 7, 4, 3, 6]))
+    ranks = found_ranks(picture, scores, np.array([5, 7, 4, 3, 6]), -1.0)
     assert ranks.tolist() == [4, 5]
     assert [windows_for(r, np.array([1, 9, 3, 5])) for r in (0.25, 0.5, 0.75, 0.99, 1)] == [
         1, 3, 5, 9, 9,

@@ -108,6 +108,8 @@ def test_coarse_levels_are_made_of_fine_ones_only_where_the_cells_are_the_same()
     assert spp_net_bins(cells, (4, 6)).sources() == [(1, None), (0, None)]
     small = spp_layer_bins(np.array([[0, 0, 1, 1]]), (2, 4))  # bins of the finer level are empty
     assert small.sources() == [(1, None), (0, None)]
+    uneven = spp_layer_bins(np.array([[0, 0, 13, 13]]), (3, 6))  # 4–8, but 4–6 and 7–9
+    assert uneven.sources() == [(1, None), (0, None)]
 
 
 def test_a_window_outside_its_map_is_refused():

@@ -206,6 +206,7 @@ training_options = grouped(
         metavar="N",
         help="Learn a linear layer with N outputs in front of the classifiers [none].",
     ),
+    click.option("--softmax", is_flag=True, help="One softmax classifier instead of SVMs."),
     click.option("--no-rejection", is_flag=True, help="Train no rejection classifier."),
     seed_option,
 )

@@ -96,7 +96,8 @@ def build(model: DetectorModel, proposer: Proposer, running: Running | None = No
         for levels in (settings.levels, settings.coarse_levels)
     )
     values = pooled if model.fc is None else fc_values(model.fc, pooled)
-    heads.check(len(settings.classes), values, pooled, coarse, Path(HEADS))
+    softmax = settings.scores == "softmax"
+    heads.check(len(settings.classes), softmax, values, pooled, coarse, Path(HEADS))
     stages: list[Stage] = [Propose(proposer), Pyramid(backbone, settings.scales, cache)]
     if settings.rejects:
         if heads.rejector is None:
@@ -108,7 +109,8 @@ def build(model: DetectorModel, proposer: Proposer, running: Running | None = No
     stages.append(pool(settings.levels, POOLED))
     if model.fc is not None:
         stages.append(Fc(Executor(model.fc, threads=running.threads, tune=running.tune)))
-    stages.append(Classify(POOLED if model.fc is None else FC, heads.weights, heads.bias))
+    source = POOLED if model.fc is None else FC
+    stages.append(Classify(source, heads.weights, heads.bias, softmax))
     thin = Nms(settings.threshold, settings.overlap, settings.limit)
     stages.append(thin)
     if heads.regression is not None:

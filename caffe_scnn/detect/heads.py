@@ -79,11 +79,15 @@ class Heads:
         except (ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
             raise FormatError(f"not the heads of a detector: {error}", str(path)) from error
 
-    def check(self, classes: int, values: int, pooled: int, coarse: int, path: Path) -> None:
+    def check(
+        self, classes: int, background: bool, values: int, pooled: int, coarse: int, path: Path
+    ) -> None:
         """Compare shapes with what the detector computes.
 
         Parameters
         ----------
+        background : bool
+            A row of the weights is the background's.
         classes, values, pooled, coarse : int
             Number of classes; lengths of the classified, the pooled and the coarse features.
         path : Path
@@ -95,8 +99,8 @@ class Heads:
             An array has another shape.
         """
         wanted: dict[str, tuple[Float32, tuple[int, ...]]] = {
-            "weights": (self.weights, (classes, values)),
-            "bias": (self.bias, (classes,)),
+            "weights": (self.weights, (classes + background, values)),
+            "bias": (self.bias, (classes + background,)),
         }
         if self.regression is not None:
             wanted["regression_weights"] = (self.regression.weights, (classes, 4, pooled))

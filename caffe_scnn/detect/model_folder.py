@@ -54,6 +54,8 @@ class DetectorSettings:
         Least score of the rejection classifier.
     reject_overlap : float
         Of windows that overlap by more, the rejection keeps the best as long as there are others.
+    scores : {"svm", "softmax"}
+        What the classifiers give: distances from a margin, or probabilities.
     threshold : float
         Least score of a detection.
     overlap : float
@@ -72,6 +74,7 @@ class DetectorSettings:
     keep: int | None = None
     reject_below: float | None = None
     reject_overlap: float = 0.9
+    scores: str = "svm"
     threshold: float = -1.5
     overlap: float = 0.3
     limit: int = 100
@@ -94,6 +97,8 @@ class DetectorSettings:
                 raise FormatError(f"{name} {list(values)} must be numbers of bins, from 1")
         if self.pooling not in POOLINGS:
             raise FormatError(f'pooling "{self.pooling}" is none of {", ".join(POOLINGS)}')
+        if self.scores not in ("svm", "softmax"):
+            raise FormatError(f'scores "{self.scores}" is none of svm, softmax')
         if self.keep is not None and self.keep < 1:
             raise FormatError(f"keep must be at least 1 window, not {self.keep}")
         if not 0 <= self.overlap <= 1 or self.limit < 1:

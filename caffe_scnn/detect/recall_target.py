@@ -9,7 +9,7 @@ from caffe_scnn.detect.boxes import Boxes, overlap
 from caffe_scnn.detect.samples import TrainingPicture
 from caffe_scnn.engine.tensor import Float32
 
-FOUND_OVERLAP, FOUND_SCORE = 0.5, -1.0
+FOUND_OVERLAP = 0.5
 
 
 def best_first(boxes: Boxes, scores: Float32, different: float) -> NDArray[np.intp]:
@@ -37,7 +37,7 @@ def best_first(boxes: Boxes, scores: Float32, different: float) -> NDArray[np.in
 
 
 def found_ranks(
-    picture: TrainingPicture, scores: Float32, order: NDArray[np.intp]
+    picture: TrainingPicture, scores: Float32, order: NDArray[np.intp], above: float
 ) -> NDArray[np.intp]:
     """Say for each object that the full model finds how many windows must pass to keep it.
 
@@ -48,19 +48,21 @@ def found_ranks(
         Of the full model.
     order : ndarray of shape (proposals,)
         Windows as the rejection orders them, objects left out.
+    above : float
+        A window finds an object when it scores higher.
 
     Returns
     -------
     ndarray of shape (found,)
-        Place, from 1, of the first window that overlaps the object by half and scores above −1 for
-        its class. Objects without such a window, and difficult ones, are not counted.
+        Place, from 1, of the first window that overlaps the object by half and finds it.
+        Objects without such a window, and difficult ones, are not counted.
     """
     ranks = []
     for number, label in enumerate(picture.labels):
         hits = (
             (picture.nearest[order, label] == number)
             & (picture.overlaps[order, label] >= FOUND_OVERLAP)
-            & (scores[order, label] > FOUND_SCORE)
+            & (scores[order, label] > above)
         )
         if hits.any() and not picture.difficult[number]:
             ranks.append(int(hits.argmax()) + 1)

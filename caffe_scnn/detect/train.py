@@ -24,6 +24,7 @@ from caffe_scnn.detect.recall_target import best_first, found_ranks
 from caffe_scnn.detect.regression import BoxRegression, train_regression
 from caffe_scnn.detect.rejector import Rejector, RejectorFit
 from caffe_scnn.detect.samples import TrainingSet
+from caffe_scnn.detect.softmax import probabilities, train_softmax
 from caffe_scnn.detect.stages.fc import FC
 from caffe_scnn.detect.stages.spp_pool import COARSE, POOLED
 from caffe_scnn.detect.svm import ProductMatrix, SvmSettings, Targets, train_svms
@@ -32,6 +33,7 @@ from caffe_scnn.model.net import Net
 
 NORM = 20.0  # mean norm to which features are scaled while training; SPP-net's number
 NORM_PICTURES, NORM_WINDOWS = 200, 200
+SVM_FOUND, SOFTMAX_FOUND = -1.0, 0.05  # scores from which a window finds an object
 HELD_OUT = 5  # every so-manieth picture shows how many windows the rejection must pass
 
 Notify = Callable[[str, int], Callable[[], None]]
@@ -54,6 +56,8 @@ class TrainSettings:
         Of each class, at most.
     reduction : int
         Outputs of a linear layer learnt from the samples; 0: none.
+    softmax : bool
+        Learn one softmax classifier from the samples of the SVMs, in their place.
     rejection : bool
         Learn the rejection classifier.
     seed : int
@@ -65,6 +69,7 @@ class TrainSettings:
     regression_overlap: float = 0.6
     regression_windows: int = 1200
     reduction: int = 0
+    softmax: bool = False
     rejection: bool = True
     seed: int = 0
 
@@ -135,10 +140,12 @@ class Training:
         reduction = self._reduction(machines["references"], scale) if self._reduces else None
         if reduction is not None:
             machines = {**machines, **reduction}
+        if self.settings.softmax:
+            machines = {**machines, **self._softmax(machines["references"], scale, reduction)}
         weights = machines["weights"]
         if reduction is None:  # the reduction's layer has the scale inside
             weights = weights * np.float32(scale)
-        rejection = self._rejection(partial(_scores, source, weights, machines["bias"], reduction))
+        rejection = self._rejection(partial(self._scores, weights, machines["bias"], reduction))
         rejector = None if rejection is None else rejection.rejector
         heads = Heads(weights, machines["bias"], self._regression(), rejector)
         fc = None if reduction is None else reduction_net(reduction["layer"])
@@ -236,6 +243,24 @@ class Training:
 
         return self.checkpoint.step("reduction", compute)
 
+    def _softmax(self, references: References, scale: float, reduction: Arrays | None) -> Arrays:
+        """Train the softmax classifier on the samples that the SVMs were learnt from."""
+
+        def compute() -> Arrays:
+            source = FC if self.has_fc else POOLED
+            features = self.pooled.gather(references, source)
+            if reduction is None:
+                features = features * np.float32(scale)
+            else:
+                features = features @ reduction["layer"].T
+            matrix = ProductMatrix(features.shape[1])
+            matrix.add(features)
+            targets = self.targets(references)
+            weights, bias = train_softmax(matrix, targets, self.settings.svm)
+            return {"weights": weights, "bias": bias}
+
+        return self.checkpoint.step("softmax", compute)
+
     def _regression(self) -> BoxRegression:
         """Box regression on pooled features, class by class."""
         scale = np.float32(self.checkpoint.step("norm", dict)[POOLED])
@@ -280,6 +305,7 @@ class Training:
     def _reject(self, scores: Callable[[Frame], Float32]) -> Arrays:
         pictures = self.data.pictures
         held = range(0, len(pictures), HELD_OUT)
+        above = SOFTMAX_FOUND if self.settings.softmax else SVM_FOUND
         advance = self.notify("rejection", len(pictures) + len(held))
         fits: list[RejectorFit] = []
         for index, picture in enumerate(pictures):
@@ -298,19 +324,18 @@ class Training:
             boxes = picture.windows[proposals]
             order = part.score(frame.features[COARSE][proposals], boxes, frame.picture.shape)
             best = proposals[best_first(boxes, order, self.different)]
-            ranks.append(found_ranks(picture, scores(self.pooled.frame(index)), best))
+            ranks.append(found_ranks(picture, scores(self.pooled.frame(index)), best, above))
             advance()
         fits[0].include(fits[1])
         whole = fits[0].solve()
         return {"weights": whole.weights, "bias": whole.bias, "ranks": np.concatenate(ranks)}
 
-
-def _scores(
-    source: str, weights: Float32, bias: Float32, reduction: Arrays | None, frame: Frame
-) -> Float32:
-    """Score the windows of a frame with the classifiers."""
-    features = frame.features[source]
-    if reduction is not None:
-        features = features @ reduction["layer"].T
-    scores: Float32 = features @ weights.T + bias
-    return scores
+    def _scores(
+        self, weights: Float32, bias: Float32, reduction: Arrays | None, frame: Frame
+    ) -> Float32:
+        """Score the windows of a frame with the classifiers."""
+        features = frame.features[FC if self.has_fc else POOLED]
+        if reduction is not None:
+            features = features @ reduction["layer"].T
+        scores: Float32 = features @ weights.T + bias
+        return probabilities(scores)[:, 1:] if self.settings.softmax else scores

@@ -23,6 +23,8 @@ from caffe_scnn.engine import Executor
 from caffe_scnn.model.net import Net
 from caffe_scnn.preprocess import Preprocess
 
+SOFTMAX_THRESHOLD = 0.05  # least probability of a detection; Fast R-CNN's
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -118,6 +120,8 @@ def train_detector(
         settings.reject_overlap,
     )
     trained = training.run()
+    if plan.training.softmax:
+        settings = replace(settings, scores="softmax", threshold=SOFTMAX_THRESHOLD)
     if trained.ranks is None:
         settings = replace(settings, keep=None, reject_below=None)
     elif plan.recall is not None:
@@ -140,7 +144,7 @@ def _fingerprint(
         for blob in layer.blobs:
             weights.update(blob.tobytes())
     settings = asdict(plan.settings)
-    for name in ("keep", "reject_below", "threshold", "overlap", "limit"):
+    for name in ("keep", "reject_below", "scores", "threshold", "overlap", "limit"):
         del settings[name]  # only detection looks at them
     return {
         "settings": settings,

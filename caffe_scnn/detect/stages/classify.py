@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from caffe_scnn.detect.frame import Frame
+from caffe_scnn.detect.softmax import probabilities
 from caffe_scnn.detect.stages.base import Part
 from caffe_scnn.engine.tensor import Float32
 
@@ -20,6 +21,8 @@ class Classify:
         Name of the features.
     weights : float32 ndarray of shape (classes, values)
     bias : float32 ndarray of shape (classes,)
+    softmax : bool
+        The first row is the background's, and scores are probabilities.
     """
 
     name: ClassVar[str] = "classify"
@@ -27,7 +30,9 @@ class Classify:
     source: str
     weights: Float32
     bias: Float32
+    softmax: bool = False
 
     def run(self, frame: Frame) -> None:
         """Fill ``scores``."""
-        frame.scores = frame.features[self.source] @ self.weights.T + self.bias
+        scores: Float32 = frame.features[self.source] @ self.weights.T + self.bias
+        frame.scores = probabilities(scores)[:, 1:] if self.softmax else scores
