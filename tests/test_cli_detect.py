@@ -63,6 +63,8 @@ def test_a_trained_detector_finds_what_it_was_shown(world):
     assert found["stages"][3]["windows_out"] <= 20 * 20 < found["stages"][3]["windows_in"]
     assert mean_ap(world, run) > 0.9
     assert json.loads((run / "run.json").read_text())["images"] == 20
+    one = json.loads((run / "detections/000020.json").read_text())["detections"]
+    assert 0.9 < max(each["score"] for each in one) < 5  # an SVM's margin
 
 
 def test_without_the_cascade_no_window_is_rejected(world):
