@@ -21,7 +21,7 @@ from caffe_scnn.cli import info as info_command
 
 WITH_SUBCOMMANDS = {"evaluate": ("classify",)}
 WITHOUT_A_REPORT = {"python"}  # what it prints is the script's
-WITHOUT_MANY = {"doctor", "extract", "inject", "diff", "merge"}
+WITHOUT_MANY = {"doctor", "extract", "inject", "diff", "merge", "detect", "detect-train"}
 CALLS = [
     (name, *sub)
     for name in COMMANDS
