@@ -10,7 +10,8 @@ from threadpoolctl import threadpool_limits
 
 from caffe_scnn.calibrate import Calibration
 from caffe_scnn.decompose.base import Counts, Edit, LayerReport
-from caffe_scnn.decompose.fit import OnLayer, Progress, Setting, fit
+from caffe_scnn.decompose.carry_out import carry_out, chosen_layers
+from caffe_scnn.decompose.fit import OnLayer, Progress, Setting
 from caffe_scnn.decompose.journal import Journal
 from caffe_scnn.decompose.recipe import Recipe
 from caffe_scnn.decompose.search import Check, Plan, Search
@@ -84,11 +85,11 @@ def compress(
             resolved, smaller, edits = found.recipe, found.net, found.edits
         else:
             resolved = recipe
-            smaller, edits = fit(setting, recipe)
+            smaller, edits = carry_out(setting, recipe)
         before, after = infer_shapes(net), infer_shapes(smaller)
     originals = {layer.name: layer for layer in net}
     reports = [_report(originals[edit.layer.name], edit, before, after, resolved) for edit in edits]
-    names = tuple(edit.layer.name for edit in edits)
+    names = chosen_layers(net, resolved, edits)
     return Compression(smaller, reports, replace(resolved, layers=names, done=tuple(reports)))
 
 

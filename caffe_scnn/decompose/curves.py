@@ -19,7 +19,7 @@ from caffe_scnn.calibrate import Calibration
 from caffe_scnn.calibrate.agreement import answer, divergence
 from caffe_scnn.decompose.allocate import Curve
 from caffe_scnn.decompose.auto import alternatives
-from caffe_scnn.decompose.base import Candidate, Decomposition
+from caffe_scnn.decompose.base import Candidate, Decomposition, Edit
 from caffe_scnn.decompose.costs import RESOURCES, Cost, Meter, Resource
 from caffe_scnn.decompose.evidence import Evidence, surroundings
 from caffe_scnn.decompose.fit import Setting
@@ -139,7 +139,7 @@ class Measure:
             if self._probe is not None and not lost["errors"]:
                 probed = [points[MEASURED.index(fraction)] for fraction in PROBED]
                 lost["errors"] = [point.error for point in probed]
-                lost["losses"] = [self._probe.lost(candidate, point.keep) for point in probed]
+                lost["losses"] = [self._probe.lost(candidate.edits(point.keep)) for point in probed]
         as_is = self._meter.of_chains([(layer, [layer]) for layer in target.layers])
         return {"methods": methods, **lost, "as_is": _numbers(as_is)}
 
@@ -243,11 +243,11 @@ class Probe:
         self._blob, self._softmax = answer(net)
         self._before = calibration.outputs(net, self._blob, IMAGES)
 
-    def lost(self, candidate: Candidate, keep: Mask) -> float:
-        """Return the divergence of the answers, never quite zero."""
+    def lost(self, edits: Sequence[Edit]) -> float:
+        """Return the divergence of the answers after some edits, never quite zero."""
         probed = self._net.copy()
         by_name = {layer.name: layer for layer in probed}
-        for edit in candidate.edits(keep):
+        for edit in edits:
             replace(edit, layer=by_name[edit.layer.name]).apply(probed)
         after = self._calibration.outputs(probed, self._blob, IMAGES)
         return max(divergence(self._before, after, self._softmax), 1e-9)

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 
 from caffe_scnn.decompose.auto import Auto
 from caffe_scnn.decompose.base import Decomposition
+from caffe_scnn.decompose.channels import ChannelSelection
 from caffe_scnn.decompose.fc_svd import FcSvd
 from caffe_scnn.decompose.low_rank import LowRank
 from caffe_scnn.decompose.low_rank_3d import LowRank3d
@@ -25,6 +26,7 @@ METHODS: tuple[type[Decomposition], ...] = (
     LowRank3d,
     FcSvd,
     SparseLowRank,
+    ChannelSelection,
     Auto,
 )
 

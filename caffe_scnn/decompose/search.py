@@ -13,15 +13,19 @@ from dataclasses import dataclass, replace
 
 from caffe_scnn.decompose.allocate import NAMES, Curve, allocate, least
 from caffe_scnn.decompose.base import Edit
+from caffe_scnn.decompose.carry_out import carry_out
+from caffe_scnn.decompose.channel_curves import ChannelCurves
 from caffe_scnn.decompose.costs import Cost, Meter, Resource
 from caffe_scnn.decompose.curves import curves
-from caffe_scnn.decompose.fit import Setting, fit
+from caffe_scnn.decompose.fit import Setting
+from caffe_scnn.decompose.prune import choose_groups, takes_channels
 from caffe_scnn.decompose.ranked import RankedMethod
 from caffe_scnn.decompose.ranks import ranked_curves
 from caffe_scnn.decompose.recipe import Goal, Recipe
 from caffe_scnn.decompose.select import Target, select
 from caffe_scnn.errors import ModelError
 from caffe_scnn.model.net import Net
+from caffe_scnn.passes.channels import Channels
 
 # A net's drop against the original, in percent points, on images kept for this.
 Check = Callable[[Net], float]
@@ -115,22 +119,30 @@ class Search:
         self._check = check
         self._resource = recipe.resource
         self._net = setting.net.copy()
-        self._targets = select(self._net, recipe)
         self._meter = Meter(self._net, self._resource == "time", threads)
-        fits = TRIALS if recipe.max_drop is not None else 1
-        setting.progress.expect((1 + fits) * len(self._targets))
-        self._curves = self._measure_curves()
+        self._targets, self._curves = self._measured_targets()
         self._whole = self._measured("whole", self._net)
         self._theirs = sum(float(curve.costs[self._resource][-1]) for curve in self._curves)
         # Layers alone can take longer than in the net, where others leave them warm caches.
         self._rest = max(self._whole - self._theirs, 0.0)
 
-    def _measure_curves(self) -> list[Curve]:
-        given = self._setting, self._net, self._targets, self._recipe.seed, self._meter
-        method = self._recipe.goal_of_all.method
+    def _measured_targets(self) -> tuple[list[Target], list[Curve]]:
+        """Return what may become smaller, and what the net loses and costs then."""
+        setting, recipe, net = self._setting, self._recipe, self._net
+        fits = TRIALS if recipe.max_drop is not None else 1
+        if takes_channels(recipe):
+            channels = Channels(net)
+            chosen = choose_groups(channels, recipe)
+            setting.progress.expect((1 + fits) * len(chosen))
+            found = ChannelCurves(setting, channels, chosen, self._meter).curves()
+            return [Target(one.group.makers, one.goal) for one in chosen], found
+        targets = select(net, recipe)
+        setting.progress.expect((1 + fits) * len(targets))
+        given = setting, net, targets, recipe.seed, self._meter
+        method = recipe.goal_of_all.method
         if isinstance(method, RankedMethod) and method.ranks != "answers":
-            return ranked_curves(*given, method.ranks)
-        return curves(*given, self._resource)
+            return targets, ranked_curves(*given, method.ranks)
+        return targets, curves(*given, self._resource)
 
     def plan(self) -> Plan:
         """Return what would be tried first: for ``max_drop`` half of what can be saved."""
@@ -229,7 +241,7 @@ class Search:
         return Plan(recipe, choices, self._resource, self._whole, predicted)
 
     def _fit(self, recipe: Recipe) -> Fitted:
-        return Fitted(recipe, *fit(self._setting, recipe))
+        return Fitted(recipe, *carry_out(self._setting, recipe))
 
     def _cost(self, fitted: Fitted) -> float:
         """Measure a net that was made; for time in turns with the original."""

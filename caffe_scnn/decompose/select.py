@@ -55,9 +55,7 @@ def select(net: Net, recipe: Recipe) -> list[Target]:
     FormatError
         Unknown fields in a layer that is to be compressed.
     """
-    _refuse_repeated(net)
-    for layer in net:
-        _refuse_not_finite(layer)
+    check_net(net)
     names = _selected(net, recipe)
     targets = [
         Target(tuple(sharers), recipe.goal(sharers[0].name))
@@ -66,10 +64,23 @@ def select(net: Net, recipe: Recipe) -> list[Target]:
     ]
     for target in targets:
         for layer in target.layers:
-            refuse_unknown(layer)
-            _refuse_missing(layer)
+            check_weights(layer)
             _refuse_objected(layer, target.goal)
     return targets
+
+
+def check_net(net: Net) -> None:
+    """Refuse a net with repeated names of layers, or values that are not finite."""
+    _refuse_repeated(net)
+    for layer in net:
+        _refuse_not_finite(layer)
+
+
+def check_weights(layer: Layer) -> None:
+    """Refuse a layer without weights, or with fields that nobody understands."""
+    refuse_unknown(layer)
+    if not layer.blobs:
+        raise ModelError(f'layer "{layer.name}" ({layer.type}) has no weights; load a caffemodel')
 
 
 def is_depthwise(layer: Layer) -> bool:
@@ -186,11 +197,6 @@ def _refuse_repeated(net: Net) -> None:
         raise ModelError(
             f"layer names must be unique to be compressed; repeated: {', '.join(repeated)}"
         )
-
-
-def _refuse_missing(layer: Layer) -> None:
-    if not layer.blobs:
-        raise ModelError(f'layer "{layer.name}" ({layer.type}) has no weights; load a caffemodel')
 
 
 def _objection(layer: Layer, goal: Goal) -> str | None:
