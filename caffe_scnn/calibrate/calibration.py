@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from caffe_scnn.calibrate.images import Images, Values
 from caffe_scnn.calibrate.patches import Patches, Rows, rows_shape, weight_rows
 from caffe_scnn.calibrate.samples import Samples
-from caffe_scnn.calibrate.statistics import LayerStatistics, Moments
+from caffe_scnn.calibrate.statistics import Array, LayerStatistics, Moments
 from caffe_scnn.engine import Executor
 from caffe_scnn.errors import ModelError
 from caffe_scnn.model.net import Layer, Net
@@ -190,6 +190,36 @@ class Calibration:
             results.append(blobs[blob])
             seen += len(blobs[blob])
         return np.concatenate(results)[:count]
+
+    def channel_moments(
+        self, net: Net, blobs: Sequence[str], count: int
+    ) -> dict[str, tuple[Array, Array]]:
+        """Return mean and variance of every channel of blobs, on the first ``count`` images.
+
+        Parameters
+        ----------
+        net : Net
+        blobs : sequence of str
+            Of two axes or more; the channels are on axis 1.
+        count : int
+            Rounded up to whole batches.
+
+        Returns
+        -------
+        dict of str to (float64 ndarray of shape (C,), float64 ndarray of shape (C,))
+        """
+        sums: dict[str, Array] = {}
+        for _, found in self._run(net, blobs, count):
+            for blob in blobs:
+                values = found[blob].swapaxes(0, 1).reshape(found[blob].shape[1], -1)
+                wide = values.astype(np.float64)
+                new = np.array([np.full(len(wide), wide.shape[1]), wide.sum(1), (wide**2).sum(1)])
+                sums[blob] = sums[blob] + new if blob in sums else new
+        means = {blob: (total / n, squares / n) for blob, (n, total, squares) in sums.items()}
+        return {
+            blob: (mean, np.maximum(square - mean**2, 0.0))
+            for blob, (mean, square) in means.items()
+        }
 
     def _run(
         self, net: Net, blobs: Sequence[str], count: int | None = None

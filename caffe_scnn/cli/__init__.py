@@ -12,6 +12,7 @@ COMMANDS = {
     "info": "Layers, shapes, multiply-accumulates, parameters and density of a model.",
     "convert": "Bring a model to the current format; on request select a phase, fold, make stock.",
     "compress": "Make a model's weights sparse and write it as an ordinary Caffe model.",
+    "sensitivity": "Show what a model loses when one layer alone gets smaller.",
     "run": "Run a model on arrays and write its blobs.",
     "classify": "Name the classes of pictures.",
     "detect-train": "Train a detector on top of a classification net.",

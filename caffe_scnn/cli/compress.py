@@ -28,7 +28,7 @@ from caffe_scnn.cli.progress import progress
 from caffe_scnn.cli.wishes import Wishes, wishes_options
 from caffe_scnn.cli.writing import Destination, destination_options
 from caffe_scnn.decompose import Compression, Journal, Recipe, compress, plan
-from caffe_scnn.decompose.select import select
+from caffe_scnn.decompose.carry_out import targets_of
 from caffe_scnn.errors import CaffeScnnError
 from caffe_scnn.evaluate.arrays import input_shapes, random_inputs
 from caffe_scnn.evaluate.benchmark import compare_speed
@@ -130,7 +130,7 @@ class Work:
     def plan(self) -> Report:
         """Say what would be done."""
         if not self.recipe.searched:
-            return selection_report(select(self.net, self.recipe))
+            return selection_report(targets_of(self.net, self.recipe))
         with progress(None, self.name) as advance:
             found = plan(
                 self.net,

@@ -8,6 +8,7 @@ from caffe_scnn.decompose.base import Edit
 from caffe_scnn.decompose.fit import Setting, fit
 from caffe_scnn.decompose.prune import choose_groups, prune, takes_channels
 from caffe_scnn.decompose.recipe import Recipe
+from caffe_scnn.decompose.select import Target, select
 from caffe_scnn.model.net import Net
 from caffe_scnn.passes.channels import Channels
 
@@ -23,9 +24,23 @@ def carry_out(setting: Setting, recipe: Recipe) -> tuple[Net, list[Edit]]:
     return prune(setting, recipe) if takes_channels(recipe) else fit(setting, recipe)
 
 
+def targets_of(net: Net, recipe: Recipe) -> list[Target]:
+    """Return what a recipe is about: layers, or sets of layers that make channels together.
+
+    Raises
+    ------
+    ModelError
+        As :func:`~caffe_scnn.decompose.select.select` and
+        :func:`~caffe_scnn.decompose.prune.choose_groups` say.
+    """
+    if not takes_channels(recipe):
+        return select(net, recipe)
+    groups = choose_groups(Channels(net), recipe)
+    return [Target(one.group.makers, one.goal) for one in groups]
+
+
 def chosen_layers(net: Net, recipe: Recipe, edits: Sequence[Edit]) -> tuple[str, ...]:
     """Return the layers that a recipe was about; for channels those that make them."""
     if not takes_channels(recipe):
         return tuple(edit.layer.name for edit in edits)
-    groups = [one.group for one in choose_groups(Channels(net), recipe)]
-    return tuple(layer.name for group in groups for layer in group.makers)
+    return tuple(layer.name for target in targets_of(net, recipe) for layer in target.layers)

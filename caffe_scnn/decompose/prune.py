@@ -18,6 +18,7 @@ from caffe_scnn.decompose.base import Edit, relative_error
 from caffe_scnn.decompose.channel_groups import ChannelGroup, channel_groups
 from caffe_scnn.decompose.channel_order import Order
 from caffe_scnn.decompose.channels import ChannelSelection, column_numbers
+from caffe_scnn.decompose.correct import correct
 from caffe_scnn.decompose.evidence import surroundings
 from caffe_scnn.decompose.fit import Setting
 from caffe_scnn.decompose.recipe import Goal, Recipe
@@ -122,6 +123,8 @@ def prune(setting: Setting, recipe: Recipe) -> tuple[Net, list[Edit]]:
         gone[_given_up(one, order)] = True
     gone, _ = balanced(channels, gone)
     smaller, errors = _refit(setting, channels, chosen, gone)
+    if setting.calibration is not None:
+        smaller = correct(net, smaller, setting.calibration)
     result = cut(Channels(smaller), gone).net
     return result, _edits(channels, smaller, result, gone, errors)
 
