@@ -7,7 +7,10 @@ import pytest
 from coupled_nets import DATA, conv, fc, layer, net_of
 
 from caffe_scnn.calibrate import Calibration, Images
+from caffe_scnn.decompose import Goal, Recipe, compress
+from caffe_scnn.decompose.channels import ChannelSelection
 from caffe_scnn.decompose.correct import correct
+from caffe_scnn.decompose.obs import Obs
 
 NORM = "scale_param { bias_term: true }"
 FOLDED = (
@@ -38,15 +41,21 @@ def damaged(net, *names):
     return small
 
 
+def corrected(net, small, calibration, fitted=()):
+    small = small.copy()
+    correct(net, small, calibration, fitted)
+    return small
+
+
 def means(calibration, net, blob, upto):
     cut = net.copy()
     cut.layers = cut.layers[: 1 + [part.name for part in cut].index(upto)]
-    return calibration.channel_moments(cut, [blob], 64)[blob]
+    return calibration.channel_moments(cut, [blob])[blob]
 
 
 def test_mean_responses_are_what_they_were(calibration):
     net = net_of(FOLDED)
-    fixed = correct(net, damaged(net, "a", "b"), calibration)
+    fixed = corrected(net, damaged(net, "a", "b"), calibration)
     for name in "a", "b", "end":
         want, got = (means(calibration, one, name, name)[0] for one in (net, fixed))
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)
@@ -56,7 +65,7 @@ def test_mean_responses_are_what_they_were(calibration):
 
 def test_batch_norm_gives_what_it_gave(calibration):
     net = net_of(NORMED)
-    fixed = correct(net, damaged(net, "a", "b"), calibration)
+    fixed = corrected(net, damaged(net, "a", "b"), calibration)
     for blob, name in (("a", "n"), ("m", "m")):
         for want, got in zip(
             means(calibration, net, blob, name), means(calibration, fixed, blob, name), strict=True
@@ -68,7 +77,7 @@ def test_batch_norm_gives_what_it_gave(calibration):
 def test_a_net_that_was_not_changed_stays(calibration):
     for text in FOLDED, NORMED:
         net = net_of(text)
-        same = correct(net, net.copy(), calibration)
+        same = corrected(net, net.copy(), calibration)
         assert all(
             a is b for one, two in zip(net, same, strict=True)
             for a, b in zip(one.blobs, two.blobs, strict=True)
@@ -78,7 +87,7 @@ def test_a_net_that_was_not_changed_stays(calibration):
 def test_what_lies_before_the_change_stays(calibration):
     net = net_of(FOLDED)
     small = damaged(net, "b")
-    fixed = correct(net, small, calibration)
+    fixed = corrected(net, small, calibration)
     assert fixed.layer("a").blobs[1] is net.layer("a").blobs[1]
     assert fixed.layer("b").blobs[1] is not net.layer("b").blobs[1]
     assert small.layer("b").blobs[1] is net.layer("b").blobs[1]
@@ -88,5 +97,20 @@ def test_channels_that_are_dead_are_no_trouble(calibration):
     net = net_of(NORMED)
     small = damaged(net, "a")
     small.layer("a").blobs[0][2] = 0
-    fixed = correct(net, small, calibration)
+    fixed = corrected(net, small, calibration)
     assert all(np.isfinite(blob).all() for part in fixed for blob in part.blobs)
+
+
+def test_what_was_fitted_is_left_alone(calibration):
+    net = net_of(FOLDED)
+    fixed = corrected(net, damaged(net, "a"), calibration, {"a"})
+    assert fixed.layer("a").blobs[1] is net.layer("a").blobs[1]
+    assert fixed.layer("b").blobs[1] is not net.layer("b").blobs[1]
+
+
+def test_every_calibrated_method_ends_with_it(calibration):
+    for method in Obs(), ChannelSelection():
+        net = net_of(FOLDED)
+        made = compress(net, Recipe(Goal(method, 0.4), layers=("a",)), calibration=calibration)
+        want, got = (means(calibration, one, "end", "end")[0] for one in (net, made.net))
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)

@@ -70,6 +70,10 @@ class Calibration:
         first, second = self._picked.halves()
         return replace(self, images=first), replace(self, images=second)
 
+    def few(self, count: int) -> Calibration:
+        """Return the same with at most ``count`` of the images, from all over them."""
+        return replace(self, images=self._picked.pick(count, self.seed))
+
     def of_layers(self, net: Net, layers: Sequence[Layer]) -> dict[str, LayerStatistics]:
         """Return statistics of layers of a net, as it is.
 
@@ -191,25 +195,21 @@ class Calibration:
             seen += len(blobs[blob])
         return np.concatenate(results)[:count]
 
-    def channel_moments(
-        self, net: Net, blobs: Sequence[str], count: int
-    ) -> dict[str, tuple[Array, Array]]:
-        """Return mean and variance of every channel of blobs, on the first ``count`` images.
+    def channel_moments(self, net: Net, blobs: Sequence[str]) -> dict[str, tuple[Array, Array]]:
+        """Return mean and variance of every channel of blobs.
 
         Parameters
         ----------
         net : Net
         blobs : sequence of str
             Of two axes or more; the channels are on axis 1.
-        count : int
-            Rounded up to whole batches.
 
         Returns
         -------
         dict of str to (float64 ndarray of shape (C,), float64 ndarray of shape (C,))
         """
         sums: dict[str, Array] = {}
-        for _, found in self._run(net, blobs, count):
+        for _, found in self._run(net, blobs):
             for blob in blobs:
                 values = found[blob].swapaxes(0, 1).reshape(found[blob].shape[1], -1)
                 wide = values.astype(np.float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from caffe_scnn.decompose.base import Edit
+from caffe_scnn.decompose.correct import correct
 from caffe_scnn.decompose.fit import Setting, fit
 from caffe_scnn.decompose.prune import choose_groups, prune, takes_channels
 from caffe_scnn.decompose.recipe import Recipe
@@ -21,7 +22,14 @@ def carry_out(setting: Setting, recipe: Recipe) -> tuple[Net, list[Edit]]:
     ModelError
         As :func:`~caffe_scnn.decompose.compress.compress` says.
     """
-    return prune(setting, recipe) if takes_channels(recipe) else fit(setting, recipe)
+    if takes_channels(recipe):
+        return prune(setting, recipe)
+    smaller, edits = fit(setting, recipe)
+    goals = (recipe.goal_of_all, *recipe.overrides.values())
+    if setting.calibration is not None and any(goal.method.calibrated for goal in goals):
+        fitted = {part.name for edit in edits for part in edit.chain}
+        correct(setting.net, smaller, setting.calibration, fitted)
+    return smaller, edits
 
 
 def targets_of(net: Net, recipe: Recipe) -> list[Target]:

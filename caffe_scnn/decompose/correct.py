@@ -16,6 +16,8 @@ From the bottom up, on the same images in both nets, for every channel that what
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from caffe_scnn.calibrate import Calibration
@@ -33,35 +35,40 @@ IMAGES = 128
 Moments = tuple[Array, Array]
 
 
-def correct(original: Net, smaller: Net, calibration: Calibration) -> Net:
-    """Return the smaller net with biases and BatchNorm corrected (see the module).
+def correct(
+    original: Net, smaller: Net, calibration: Calibration, fitted: Collection[str] = ()
+) -> None:
+    """Correct biases and BatchNorm of the smaller net in place (see the module).
 
     Parameters
     ----------
     original, smaller : Net
         Blobs of one name have the same channels in both.
     calibration : Calibration
-        The first 128 of its images are looked at, again for every layer that is corrected.
+        At most 128 of its images, by its seed, are looked at, again for every layer.
+    fitted : collection of str
+        Layers whose biases are right already.
     """
-    result = smaller.copy()
-    before, after = _apart(original), _apart(result)
+    before, after = _apart(original), _apart(smaller)
     theirs = {top for layer in before for top in layer.tops}
     shapes, graph = infer_shapes(after), Graph(after)
     pairs = [
         (layer, blob)
         for layer in _reached(before, after)
-        if (blob := _looked_at(graph, layer, shapes.bottoms[layer])) in theirs and blob is not None
+        if layer.name not in fitted
+        and (blob := _looked_at(graph, layer, shapes.bottoms[layer])) in theirs
+        and blob is not None
     ]
     if not pairs:
-        return result
-    wanted = calibration.channel_moments(before, [blob for _, blob in pairs], IMAGES)
-    by_name = {layer.name: layer for layer in result}
+        return
+    some = calibration.few(IMAGES)
+    wanted = some.channel_moments(before, [blob for _, blob in pairs])
+    by_name = {layer.name: layer for layer in smaller}
     for layer, blob in pairs:
-        found = calibration.channel_moments(after, [blob], IMAGES)[blob]
+        found = some.channel_moments(after, [blob])[blob]
         if len(found[0]) == len(wanted[blob][0]):
             layer.blobs = _corrected(layer, wanted[blob], found)
             by_name[layer.name].blobs = layer.blobs
-    return result
 
 
 def _apart(net: Net) -> Net:

@@ -239,9 +239,10 @@ class Probe:
 
     def __init__(self, net: Net, calibration: Calibration) -> None:
         self._net = net
-        self._calibration = calibration
+        # Pictures often come sorted by class: the first ones would be of one kind.
+        self._calibration = calibration.few(IMAGES)
         self._blob, self._softmax = answer(net)
-        self._before = calibration.outputs(net, self._blob, IMAGES)
+        self._before = self._calibration.outputs(net, self._blob, IMAGES)
 
     def lost(self, edits: Sequence[Edit]) -> float:
         """Return the divergence of the answers after some edits, never quite zero."""

@@ -124,7 +124,7 @@ def prune(setting: Setting, recipe: Recipe) -> tuple[Net, list[Edit]]:
     gone, _ = balanced(channels, gone)
     smaller, errors = _refit(setting, channels, chosen, gone)
     if setting.calibration is not None:
-        smaller = correct(net, smaller, setting.calibration)
+        correct(net, smaller, setting.calibration, errors.keys())
     result = cut(Channels(smaller), gone).net
     return result, _edits(channels, smaller, result, gone, errors)
 
