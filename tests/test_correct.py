@@ -114,3 +114,13 @@ def test_every_calibrated_method_ends_with_it(calibration):
         made = compress(net, Recipe(Goal(method, 0.4), layers=("a",)), calibration=calibration)
         want, got = (means(calibration, one, "end", "end")[0] for one in (net, made.net))
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)
+
+
+def test_few_images_are_not_the_first_ones():
+    """Pictures often come sorted by class."""
+    values = np.arange(100, dtype=np.float32).reshape(100, 1)
+    few = Calibration(Images(values)).few(20)
+    seen = np.concatenate([batch for _, batch in few.images.batches()])
+    assert len(seen) == 20
+    assert seen.min() < 20
+    assert seen.max() > 80
