@@ -2,6 +2,7 @@
 
 from caffe_scnn.decompose.auto import Auto
 from caffe_scnn.decompose.base import Counts, Decomposition, Edit, LayerReport
+from caffe_scnn.decompose.channels import ChannelSelection
 from caffe_scnn.decompose.compress import Compression, compress, plan
 from caffe_scnn.decompose.fc_svd import FcSvd
 from caffe_scnn.decompose.journal import Journal
@@ -19,6 +20,7 @@ from caffe_scnn.decompose.spatial import Spatial
 __all__ = [
     "METHODS",
     "Auto",
+    "ChannelSelection",
     "Compression",
     "Counts",
     "Decomposition",
