@@ -22,7 +22,7 @@ from caffe_scnn.detect.rejector import Rejector, RejectorFit, shape_features
 from caffe_scnn.detect.samples import TrainingPicture
 from caffe_scnn.detect.softmax import probabilities, train_softmax
 from caffe_scnn.detect.stages import STAGES, Classify, Fc, Nms, Pyramid, Regress, Reject, SppPool
-from caffe_scnn.detect.svm import ProductMatrix, SvmSettings, train_svms
+from caffe_scnn.detect.svm import ProductMatrix, SvmSettings, stretch, train_svms
 from caffe_scnn.errors import FormatError, ModelError, OutputError
 from caffe_scnn.evaluate.voc import Annotation
 from caffe_scnn.evaluate.voc.annotation import Object
@@ -64,6 +64,21 @@ def test_a_class_without_positives_never_scores():
     weights, bias = train_svms(matrix, targets, SvmSettings(c=1))
     assert bias[1] == -np.inf and not weights[1].any()
     assert bias[0] > -np.inf and weights[0, 0] > 0 and weights[0, 2] == 0  # 0: not used
+
+
+def test_stretched_scores_keep_their_order_and_the_margin_of_negatives():
+    rng = np.random.default_rng(0)
+    matrix = ProductMatrix(20)
+    matrix.add(rng.standard_normal((40, 20)).astype(np.float32))
+    targets = np.full((40, 2), -1, np.int8)
+    targets[:4, 0] = 1  # nothing of the second class
+    plain = train_svms(matrix, targets, SvmSettings(c=0.02))
+    weights, bias = stretch(matrix, targets, *plain)
+    before, after = (matrix.samples @ w[0] + b[0] for w, b in (plain, (weights, bias)))
+    assert abs(after[:4].mean() - 1) < 1e-4
+    assert (np.argsort(before) == np.argsort(after)).all()
+    assert ((before > -1) == (after > -1)).all()
+    assert bias[1] == -np.inf and not weights[1].any()
 
 
 def test_softmax_minimises_its_objective():

@@ -95,3 +95,30 @@ def train_svms(
         duals[c, used[machine.support_]] = machine.dual_coef_[0]
         bias[c] = machine.intercept_[0]
     return duals.astype(np.float32) @ matrix.samples, bias
+
+
+def stretch(
+    matrix: ProductMatrix, targets: Targets, weights: Float32, bias: Float32
+) -> tuple[Float32, Float32]:
+    """Make the scores of classes comparable: the objects of each score 1 on average.
+
+    With few objects and a small ``c`` an SVM leaves them far below its margin, rare classes more so
+    than common ones. Every class's scores are stretched about −1, the margin of negatives: their
+    order, and which negatives are hard, stay.
+
+    Parameters
+    ----------
+    matrix : ProductMatrix
+    targets : int8 ndarray of shape (samples, classes)
+    weights, bias
+        Of :func:`train_svms`.
+
+    Returns
+    -------
+    weights, bias
+    """
+    factors = np.ones(len(bias), np.float32)
+    for c in np.flatnonzero(np.isfinite(bias)):
+        scores = matrix.samples[targets[:, c] == 1] @ weights[c] + bias[c]
+        factors[c] = 2 / max(float(scores.mean()) + 1, 0.02)
+    return weights * factors[:, None], (bias + 1) * factors - 1

@@ -27,7 +27,7 @@ from caffe_scnn.detect.samples import TrainingSet
 from caffe_scnn.detect.softmax import probabilities, train_softmax
 from caffe_scnn.detect.stages.fc import FC
 from caffe_scnn.detect.stages.spp_pool import COARSE, POOLED
-from caffe_scnn.detect.svm import ProductMatrix, SvmSettings, Targets, train_svms
+from caffe_scnn.detect.svm import ProductMatrix, SvmSettings, Targets, stretch, train_svms
 from caffe_scnn.engine.tensor import Float32
 from caffe_scnn.model.net import Net
 
@@ -190,7 +190,7 @@ class Training:
                 matrix.add(features)
             assert matrix is not None
             used = np.concatenate([*batches, batch])
-            weights, bias = train_svms(matrix, self.targets(used), self.settings.svm)
+            weights, bias = self._svms(matrix, self.targets(used))
             return {"weights": weights, "bias": bias, "batch": batch}
 
         found = self.checkpoint.step(
@@ -216,6 +216,9 @@ class Training:
             batches.append(found["batch"])
         return {**found, "references": np.concatenate(batches)}
 
+    def _svms(self, matrix: ProductMatrix, targets: Targets) -> tuple[Float32, Float32]:
+        return stretch(matrix, targets, *train_svms(matrix, targets, self.settings.svm))
+
     def targets(self, references: References) -> Targets:
         """Say which windows are objects of which class."""
         negative = self.settings.mining.negative
@@ -238,7 +241,7 @@ class Training:
             layer = (basis.astype(np.float32) @ features).astype(np.float32)
             matrix = ProductMatrix(len(layer))
             matrix.add(features @ layer.T)
-            weights, bias = train_svms(matrix, self.targets(references), self.settings.svm)
+            weights, bias = self._svms(matrix, self.targets(references))
             return {"layer": layer * np.float32(scale), "weights": weights, "bias": bias}
 
         return self.checkpoint.step("reduction", compute)
