@@ -307,6 +307,19 @@ def test_fully_connected_for_any_batch(batch, density):
     assert_like_reference(net_of(text, density=density), ["ip", "prob"], batch=batch)
 
 
+@pytest.mark.parametrize("density", [1.0, 0.1])
+def test_a_whole_image_of_one_pixel_that_another_layer_reads_with_a_halo(density):
+    text = INPUT % "dim: 1 dim: 5 dim: 1 dim: 1"
+    text += (
+        'layer { name: "d" type: "ReLU" bottom: "data" top: "d" }\n'
+        'layer { name: "a" type: "Convolution" bottom: "d" top: "a" '
+        "convolution_param { num_output: 7 kernel_size: 3 pad: 1 } }\n"
+        'layer { name: "b" type: "Convolution" bottom: "d" top: "b" '
+        "convolution_param { num_output: 3 kernel_size: 1 } }\n"
+    )
+    assert_like_reference(net_of(text, density=density), ["a", "b"])
+
+
 def test_threads_do_not_change_a_bit(golden_dir):
     case = golden_dir / "nets" / "googlenet"
     net = load(case.with_suffix(".prototxt"), case.with_suffix(".caffemodel"))

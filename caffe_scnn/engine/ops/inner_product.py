@@ -59,7 +59,8 @@ class InnerProductOp(Op):
 
     def run(self, arena: Float32) -> None:
         """Compute all rows."""
-        x = self.reads[0].array(arena).reshape(self.rows, self.size)
+        # planes of one pixel that another layer reads with a halo do not lie side by side
+        x = np.ascontiguousarray(self.reads[0].array(arena).reshape(self.rows, self.size))
         target = self.writes[0].array(arena)
         direct = self.writes[0].contiguous
         y = target if direct else np.empty(target.shape, np.float32)
