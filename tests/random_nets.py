@@ -18,7 +18,15 @@ NEURONS = (
     'type: "Sigmoid"',
     'type: "TanH"',
     'type: "Dropout"',
+    'type: "ELU"',
+    'type: "BNLL"',
 )
+
+KINDS = (
+    *["convolution"] * 4, *["deconvolution"] * 2, *["neuron"] * 2, "depthwise", "pooling", "lrn",
+    "norm", "eltwise", "concat", "slice", "fork", "softmax", "moved", "resized", "unpooled",
+    "gated", "cropped",
+)  # fmt: skip
 
 
 class Builder:
@@ -67,9 +75,7 @@ class Builder:
 
     def grow(self):
         """Add one random layer, or a few that belong together."""
-        kind = self.pick(*(["convolution"] * 4), "depthwise", "pooling", "neuron", "neuron", "lrn",
-                         "norm", "eltwise", "concat", "slice", "fork", "softmax")  # fmt: skip
-        getattr(self, kind)()
+        getattr(self, self.pick(*KINDS))()
 
     def convolution(self, depthwise=False):
         name = self.bottom()
@@ -120,6 +126,92 @@ class Builder:
             shape = tuple(sizes)
         (top,) = self.add(f'type: "Pooling" pooling_param {{ pool: {method} {body} }}', [name])
         self.blobs[top] = (channels, *shape)
+
+    def deconvolution(self):
+        name = self.bottom()
+        channels, height, width = self.blobs[name]
+        if height * width > 400:
+            return
+        group = self.pick(1, channels)
+        outputs = group * self.number(1, 2)
+        taps_h, taps_w, dilation = self.number(1, 5), self.number(1, 5), self.pick(1, 1, 2)
+        stride_h, stride_w = self.number(1, 4), self.number(1, 3)
+        pad_h, pad_w = self.number(0, 3), self.number(0, 1)
+        size = (
+            stride_h * (height - 1) + dilation * (taps_h - 1) + 1 - 2 * pad_h,
+            stride_w * (width - 1) + dilation * (taps_w - 1) + 1 - 2 * pad_w,
+        )
+        if min(size) < 1:
+            return
+        body = (
+            f'type: "Deconvolution" convolution_param {{ num_output: {outputs} kernel_h: {taps_h} '
+            f"kernel_w: {taps_w} pad_h: {pad_h} pad_w: {pad_w} stride_h: {stride_h} "
+            f"stride_w: {stride_w} dilation: {dilation} group: {group} }}"
+        )
+        (top,) = self.add(body, [name])
+        self.blobs[top] = (outputs, *size)
+
+    def moved(self):
+        name = self.bottom()
+        shape = channels, height, width = self.blobs[name]
+        if self.rng.random() < 0.5:
+            group = self.pick(*[g for g in range(1, channels + 1) if channels % g == 0])
+            body = f'type: "ShuffleChannel" shuffle_channel_param {{ group: {group} }}'
+        else:
+            shape = height, width, channels
+            body = 'type: "Permute" permute_param { order: 0 order: 2 order: 3 order: 1 }'
+        (top,) = self.add(body, [name])
+        self.blobs[top] = shape
+
+    def resized(self):
+        name = self.bottom()
+        channels, height, width = self.blobs[name]
+        if height * width > 400:
+            return
+        if self.rng.random() < 0.5:
+            size = self.number(1, 20), self.number(1, 20)
+            body = f'type: "Interp" interp_param {{ height: {size[0]} width: {size[1]} }}'
+        else:
+            size = 2 * height, 2 * width
+            body = 'type: "Upsample" upsample_param { scale: 2 }'
+        (top,) = self.add(body, [name])
+        self.blobs[top] = (channels, *size)
+
+    def unpooled(self):
+        name = self.bottom()
+        channels, height, width = self.blobs[name]
+        if height % 2 or width % 2:
+            return
+        pool = 'type: "Pooling" pooling_param { kernel_size: 2 stride: 2 }'
+        values, mask = self.add(pool, [name], tops=2)
+        (top,) = self.add('type: "Upsample" upsample_param { scale: 2 }', [values, mask])
+        self.blobs[values] = (channels, height // 2, width // 2)
+        self.blobs[top] = (channels, height, width)
+
+    def gated(self):
+        name = self.bottom()
+        shape = self.blobs[name]
+        pool = 'type: "Pooling" pooling_param { pool: AVE global_pooling: true }'
+        (gate,) = self.add(pool, [name])
+        if self.rng.random() < 0.5:
+            (top,) = self.add('type: "Axpy"', [gate, name, name])
+        else:
+            (flat,) = self.add('type: "Flatten"', [gate])
+            (top,) = self.add('type: "Scale" scale_param { axis: 0 }', [name, flat])
+        self.blobs[top] = shape
+        if shape[0] > 1:  # of one channel only the sign would be left
+            (one,) = self.add('type: "Normalize" norm_param { across_spatial: false }', [top])
+            self.blobs[one] = shape
+
+    def cropped(self):
+        name = self.bottom()
+        _, height, width = self.blobs[name]
+        larger = [
+            other for other, shape in self.blobs.items() if shape[1] >= height and shape[2] >= width
+        ]
+        other = self.pick(*larger)
+        (top,) = self.add('type: "Crop" crop_param { axis: 2 }', [other, name])
+        self.blobs[top] = (self.blobs[other][0], height, width)
 
     def same_shape(self, body, in_place=False):
         name = self.bottom()

@@ -79,6 +79,41 @@ def test_engine_and_reference_agree(kind, number):
 
 
 @pytest.mark.parametrize(("kind", "number"), CASES, ids=IDS)
+def test_the_halo_of_a_result_is_zero_whatever_was_in_memory(kind, number):
+    """A padded convolution reads every top; before the run all memory is NaN."""
+    apart = net_of(kind, number)
+    inputs = inputs_of(apart)
+    if kind.type in ("Filter", "DetectionOutput"):
+        pytest.skip("how many rows there are is known when it runs")
+    shapes, text, blobs = infer_shapes(apart).blobs, apart.text(), {}
+    for top in apart.layer("x").tops:
+        if len(shapes[top]) == 4:
+            text += (
+                f'\nlayer {{ name: "read {top}" type: "Convolution" bottom: "{top}" '
+                f'top: "read {top}" convolution_param {{ num_output: 2 kernel_size: 3 pad: 2 }} }}'
+            )
+            blobs[f"read {top}"] = np.ones((2, shapes[top][1], 3, 3), np.float32)
+    if not blobs:
+        pytest.skip("no top has rows and columns")
+    net = Net.parse(text)
+    net.layer("x").blobs = apart.layer("x").blobs
+    for name, weights in blobs.items():
+        net.layer(name).blobs = [weights, np.zeros(2, np.float32)]
+    executor = Executor(net, threads=1)
+    plan = executor.plan(executor.shapes, list(blobs))
+    plan.arena.fill(np.nan)
+    assert_close(executor.run(inputs, list(blobs)), reference.run(net, inputs, list(blobs)))
+
+
+def test_of_equal_scores_the_larger_index_is_the_arg_max():
+    kind = next(kind for kind in LAYER_TYPES if kind.type == "ArgMax")
+    net = net_of(kind, 1)
+    x = np.random.default_rng(0).integers(0, 2, (2, 3, 4, 5)).astype(np.float32)
+    got = Executor(net).run({"b0": x}, ["t0"])["t0"]
+    assert np.array_equal(got, reference.run(net, {"b0": x}, ["t0"])["t0"])
+
+
+@pytest.mark.parametrize(("kind", "number"), CASES, ids=IDS)
 def test_shapes_are_those_of_the_result(kind, number):
     net = net_of(kind, number)
     tops = list(net.layer("x").tops)

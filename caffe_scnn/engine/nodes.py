@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from caffe_scnn.errors import ModelError
 from caffe_scnn.layers import layer_type
-from caffe_scnn.layers.base import ActivationSpec, ConvolutionSpec, OpSpec, Shape, ViewSpec, refuse
+from caffe_scnn.layers.base import (
+    ActivationSpec,
+    ConvolutionSpec,
+    OpSpec,
+    Shape,
+    Step,
+    StepsSpec,
+    ViewSpec,
+    refuse,
+)
 from caffe_scnn.layers.shapes import infer_shapes
 from caffe_scnn.model.graph import is_fed
 from caffe_scnn.model.net import Layer, Net
@@ -137,27 +146,29 @@ def _check_weights(layer: Layer, wanted: list[Shape]) -> None:
 
 
 def _add(program: Program, layer: Layer, reads: list[Value], tops: list[Shape]) -> None:
+    """Append the nodes of a layer; the first one counts its work."""
     kind = layer_type(layer)
     bottoms = [value.shape for value in reads]
     _check_weights(layer, [param.shape for param in kind.params(layer, bottoms)])
     spec = kind.lower(layer, bottoms)
-    renames = isinstance(spec, ViewSpec) and all(shape == reads[0].shape for shape in tops)
-    writes = [
-        reads[0] if renames else Value(top, shape)
-        for top, shape in zip(layer.tops, tops, strict=True)
-    ]
-    program.blobs.update(zip(layer.tops, writes, strict=True))
-    if not renames:
+    if isinstance(spec, ViewSpec) and all(shape == reads[0].shape for shape in tops):
+        program.blobs.update((top, reads[0]) for top in layer.tops)  # only renamed
+        return
+    steps = [Step(spec, tuple(range(len(reads))), tuple(tops))]
+    if isinstance(spec, StepsSpec):
+        steps = list(spec.steps)
+    macs, nonzero_macs = kind.macs(layer, bottoms), kind.nonzero_macs(layer, bottoms)
+    values = list(reads)
+    for step in steps:
+        names = layer.tops if step is steps[-1] else [layer.name] * len(step.shapes)
+        writes = [Value(name, shape) for name, shape in zip(names, step.shapes, strict=True)]
+        inputs = [values[i] for i in step.reads]
         program.nodes.append(
-            Node(
-                [layer],
-                spec,
-                reads,
-                writes,
-                macs=kind.macs(layer, bottoms),
-                nonzero_macs=kind.nonzero_macs(layer, bottoms),
-            )
+            Node([layer], step.spec, inputs, writes, macs=macs, nonzero_macs=nonzero_macs)
         )
+        values += writes
+        macs = nonzero_macs = 0
+    program.blobs.update(zip(layer.tops, writes, strict=True))
 
 
 def unread_channels(spec: ConvolutionSpec) -> NDArray[np.bool_] | None:

@@ -8,9 +8,12 @@ from typing import ClassVar
 import numpy as np
 
 from caffe_scnn.layers.base import (
+    ArgMaxSpec,
     Array,
     Example,
     LayerType,
+    OpSpec,
+    ReferenceSpec,
     Shape,
     canonical_axis,
     count,
@@ -58,9 +61,17 @@ class ArgMax(LayerType):
             parts.append(np.take_along_axis(flat, order, 1))
         return [np.stack(parts, 1).reshape(shape)]
 
+    def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
+        """Have an op for the best one along an axis."""
+        param = layer.proto.argmax_param
+        if not param.HasField("axis") or param.top_k != 1:
+            return ReferenceSpec()
+        return ArgMaxSpec(param.axis % len(bottoms[0]), param.out_max_val)
+
     def examples(self) -> list[Example]:
         """Whole items, with values, and an axis."""
         return [
             Example("argmax_param { top_k: 2 out_max_val: true }", ((2, 3, 4),)),
             Example("argmax_param { axis: 1 }", ((2, 3, 4, 5),)),
+            Example("argmax_param { axis: -1 out_max_val: true }", ((2, 3, 4),)),
         ]

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from caffe_scnn.layers.base import Array, Coupling, Example, LayerType, Shape, count, refuse
+from caffe_scnn.layers.base import (
+    Array,
+    Coupling,
+    Example,
+    LayerType,
+    OpSpec,
+    ProductSpec,
+    Shape,
+    Step,
+    StepsSpec,
+    count,
+    refuse,
+)
 from caffe_scnn.model.net import Layer
 
 
@@ -33,6 +45,12 @@ class Axpy(LayerType):
         """Scale and add."""
         a, x, y = bottoms
         return [a.reshape(*x.shape[:2], *[1] * (x.ndim - 2)) * x + y]
+
+    def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
+        """Multiply and add: a is spread over the planes of x."""
+        shape = bottoms[1]
+        spread = (*shape[:2], *[1] * (len(shape) - 2))
+        return StepsSpec((Step(ProductSpec(spread), (1, 0, 2), (shape,)),))
 
     def coupling(self, layer: Layer) -> Coupling:
         """All share one set of channels."""

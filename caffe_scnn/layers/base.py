@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,8 +175,132 @@ class RaggedSpec:
 
 
 @dataclass(frozen=True)
+class NeuronSpec:
+    """One function of every value; it takes and returns float32 arrays of any shape."""
+
+    function: Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class RearrangeSpec:
+    """The bottom, its axes cut into ``split``, with these in the order ``order``."""
+
+    split: Shape
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CutSpec:
+    """Top i is the part of the bottom that begins at ``begins[i]``."""
+
+    begins: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Where the pixels of one axis come from: between ``low`` and the next, ``fraction`` on."""
+
+    low: NDArray[np.int64]
+    fraction: Weights  # 0: ``low`` itself
+
+
+@dataclass(frozen=True)
+class ResampleSpec:
+    """An (N, C, H, W) bottom in another size, by linear interpolation along both axes."""
+
+    rows: Sampling
+    columns: Sampling
+
+
+@dataclass(frozen=True)
+class UnpoolSpec:
+    """Values put to the places of their plane that the second bottom names; zero elsewhere."""
+
+
+@dataclass(frozen=True)
+class MaskedPoolingSpec:
+    """Max pooling whose second top says where in its plane each maximum lies."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pad: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ProductSpec:
+    """The first bottom times the second, which has the shape ``spread``, plus a third if any."""
+
+    spread: Shape
+
+
+@dataclass(frozen=True)
+class NormalizeSpec:
+    """``scale · x / √(Σx² + eps)``, the sum over channels or over the whole item."""
+
+    across_spatial: bool
+    scale: Weights | None  # one value, or one a channel
+    eps: float
+
+
+@dataclass(frozen=True)
+class InterleaveSpec:
+    """Groups of ``stride`` planes dealt out to every stride-th pixel, less ``begin`` pixels.
+
+    ``top[m, y, x] = bottom[m, row phase, column phase, Y // s_y, X // s_x]`` with
+    ``Y = y + begin_y``, ``X = x + begin_x`` and the phases their remainders.
+    """
+
+    stride: tuple[int, int]
+    begin: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class RoiPoolingSpec:
+    """The maximum over each of ``pooled`` bins of each region (Fast R-CNN)."""
+
+    pooled: tuple[int, int]
+    scale: float
+
+
+@dataclass(frozen=True)
+class PSRoiPoolingSpec:
+    """The average over each of group x group bins of each region, of its own channels (R-FCN)."""
+
+    group: int
+    scale: float
+
+
+@dataclass(frozen=True)
+class ArgMaxSpec:
+    """Where along ``axis`` the largest value is (of equal ones the last), or that value."""
+
+    axis: int
+    value: bool
+
+
+@dataclass(frozen=True)
 class ReferenceSpec:
     """No kernel: the layer's own float64 reference computes it."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of a layer's work.
+
+    ``reads`` counts the layer's bottoms and, after them, the results of the steps before;
+    ``shapes`` are those of its own results.
+    """
+
+    spec: OpSpec
+    reads: tuple[int, ...]
+    shapes: tuple[Shape, ...]
+
+
+@dataclass(frozen=True)
+class StepsSpec:
+    """Several steps, or one that does not read all bottoms; the last one makes the tops."""
+
+    steps: tuple[Step, ...]
 
 
 OpSpec = (
@@ -193,7 +317,20 @@ OpSpec = (
     | ConstantSpec
     | FilterSpec
     | RaggedSpec
+    | NeuronSpec
+    | RearrangeSpec
+    | CutSpec
+    | ResampleSpec
+    | UnpoolSpec
+    | MaskedPoolingSpec
+    | ProductSpec
+    | NormalizeSpec
+    | InterleaveSpec
+    | RoiPoolingSpec
+    | PSRoiPoolingSpec
+    | ArgMaxSpec
     | ReferenceSpec
+    | StepsSpec
 )
 
 

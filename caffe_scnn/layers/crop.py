@@ -7,9 +7,13 @@ from typing import ClassVar
 
 from caffe_scnn.layers.base import (
     Array,
+    CutSpec,
     Example,
     LayerType,
+    OpSpec,
     Shape,
+    Step,
+    StepsSpec,
     canonical_axis,
     refuse,
 )
@@ -42,6 +46,12 @@ class Crop(LayerType):
         shape = self.infer(layer, [b.shape for b in bottoms])[0]
         index = tuple(slice(o, o + n) for o, n in zip(offsets, shape[axis:], strict=True))
         return [bottoms[0][(slice(None),) * axis + index].copy()]
+
+    def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
+        """Cut the first bottom; of the second only the shape counts."""
+        axis, offsets = self.offsets(layer, bottoms[0])
+        cut = CutSpec(((*[0] * axis, *offsets),))
+        return StepsSpec((Step(cut, (0,), tuple(self.infer(layer, bottoms))),))
 
     def examples(self) -> list[Example]:
         """One offset for all axes."""

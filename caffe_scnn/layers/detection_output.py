@@ -109,8 +109,10 @@ class DetectionOutput(LayerType):
         if param.nms_param.top_k > -1 and param.nms_param.HasField("top_k"):
             candidates = candidates[: param.nms_param.top_k]
         threshold, kept = param.nms_param.nms_threshold, list[int]()
+        chosen = np.empty((len(candidates), 4))  # the boxes of ``kept``
         for at in candidates.tolist():
-            if all(_overlap(boxes[at], boxes[other]) <= threshold for other in kept):
+            if (_overlaps(boxes[at], chosen[: len(kept)]) <= threshold).all():
+                chosen[len(kept)] = boxes[at]
                 kept.append(at)
                 if param.nms_param.eta < 1 and threshold > 0.5:
                     threshold *= param.nms_param.eta
@@ -131,15 +133,14 @@ def _decode(layer: Layer, locations: Array, priors: Array, variances: Array) -> 
     return np.concatenate([middle - half, middle + half], 1)
 
 
-def _overlap(a: Array, b: Array) -> float:
-    """Intersection over union of two boxes; 0 where they do not meet."""
-    width, height = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    if width <= 0 or height <= 0:
-        return 0.0
-    common = width * height
-    return float(common / (_area(a) + _area(b) - common))
+def _overlaps(box: Array, others: Array) -> Array:
+    """Intersection over union of a box with each of others (n, 4); 0 where they do not meet."""
+    size = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    common: Array = np.where((size > 0).all(axis=1), size[:, 0] * size[:, 1], 0.0)
+    union = _areas(box[None]) + _areas(others) - common
+    return np.divide(common, union, out=np.zeros(len(others)), where=common > 0)
 
 
-def _area(box: Array) -> float:
-    width, height = box[2:] - box[:2]
-    return float(width * height) if width >= 0 and height >= 0 else 0.0
+def _areas(boxes: Array) -> Array:
+    size = boxes[:, 2:] - boxes[:, :2]
+    return np.where((size >= 0).all(axis=1), size[:, 0] * size[:, 1], 0.0)

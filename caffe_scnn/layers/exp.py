@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -21,7 +22,7 @@ class Exp(Neuron):
     def function(self, layer: Layer, x: Array) -> Array:
         """Raise the base."""
         param = layer.proto.exp_param
-        log_base = 1.0 if param.base == -1 else np.log(param.base)
+        log_base = 1.0 if param.base == -1 else math.log(param.base)
         return np.exp(log_base * (param.shift + param.scale * x))
 
     def examples(self) -> list[Example]:

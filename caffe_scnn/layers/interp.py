@@ -7,7 +7,19 @@ from typing import ClassVar
 
 import numpy as np
 
-from caffe_scnn.layers.base import Array, Coupling, Example, LayerType, Shape, count, refuse
+from caffe_scnn.layers.base import (
+    Array,
+    Coupling,
+    Example,
+    LayerType,
+    OpSpec,
+    ResampleSpec,
+    Sampling,
+    Shape,
+    ViewSpec,
+    count,
+    refuse,
+)
 from caffe_scnn.model.net import Layer
 
 
@@ -49,6 +61,18 @@ class Interp(LayerType):
         rows, columns = (_weights(x.shape[axis], shape[axis]) for axis in (2, 3))
         return [np.einsum("ih,nchw,jw->ncij", rows, x, columns, optimize=True)]
 
+    def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
+        """Say for each row and column between which two it lies."""
+        param, wanted = layer.proto.interp_param, self.infer(layer, bottoms)[0]
+        if wanted == bottoms[0] and not (param.pad_beg or param.pad_end):
+            return ViewSpec()
+        samplings = []
+        for size, new in zip(bottoms[0][2:], wanted[2:], strict=True):
+            at = _positions(size + param.pad_beg + param.pad_end, new)
+            low = at.astype(np.int64)
+            samplings.append(Sampling(low - param.pad_beg, (at - low).astype(np.float32)))
+        return ResampleSpec(*samplings)
+
     def coupling(self, layer: Layer) -> Coupling:
         """Channel by channel."""
         return Coupling.PASSES
@@ -68,8 +92,14 @@ class Interp(LayerType):
 def _weights(size: int, wanted: int) -> Array:
     """Return the matrix (wanted, size) that interpolates along one axis."""
     matrix = np.zeros((wanted, size))
-    at = np.arange(wanted) * ((size - 1) / (wanted - 1) if wanted > 1 else 0.0)
+    at = _positions(size, wanted)
     low = np.minimum(at.astype(int), size - 1)
     matrix[np.arange(wanted), low] += 1 - (at - low)
     matrix[np.arange(wanted), np.minimum(low + 1, size - 1)] += at - low
     return matrix
+
+
+def _positions(size: int, wanted: int) -> Array:
+    """Return where the new pixels of an axis lie among the old ones, both ends included."""
+    at = np.arange(wanted) * ((size - 1) / (wanted - 1) if wanted > 1 else 0.0)
+    return np.asarray(at.clip(max=size - 1), np.float64)  # rounding may lead beyond the last one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -21,7 +22,7 @@ class Log(Neuron):
     def function(self, layer: Layer, x: Array) -> Array:
         """Take the logarithm; negative arguments give NaN, as in Caffe."""
         param = layer.proto.log_param
-        log_base = 1.0 if param.base == -1 else np.log(param.base)
+        log_base = 1.0 if param.base == -1 else math.log(param.base)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(np.log(param.shift + param.scale * x) / log_base)
 

@@ -13,9 +13,13 @@ from caffe_scnn.layers.base import (
     Example,
     LayerType,
     LRNSpec,
+    NeuronSpec,
     OpSpec,
-    ReferenceSpec,
+    PoolingSpec,
+    ProductSpec,
     Shape,
+    Step,
+    StepsSpec,
     refuse,
 )
 from caffe_scnn.model.net import Layer
@@ -54,10 +58,19 @@ class LRN(LayerType):
         return [x * (1 + param.alpha * total / n**2) ** -param.beta]
 
     def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
-        """Across channels has a kernel."""
-        param = layer.proto.lrn_param
+        """Across channels has a kernel; within one, squares are averaged as a pooling does."""
+        param, shape = layer.proto.lrn_param, tuple(bottoms)
         if param.norm_region != pb.LRNParameter.ACROSS_CHANNELS:
-            return ReferenceSpec()
+            n, alpha, beta = int(param.local_size), param.alpha, param.beta
+            average = PoolingSpec("ave", (n, n), (1, 1), (n // 2, n // 2))
+            return StepsSpec(
+                (
+                    Step(NeuronSpec(np.square), (0,), shape),
+                    Step(average, (1,), shape),
+                    Step(NeuronSpec(lambda x: (1 + alpha * x) ** -beta), (2,), shape),
+                    Step(ProductSpec(shape[0]), (0, 3), shape),
+                )
+            )
         return LRNSpec(int(param.local_size), param.alpha, param.beta, param.k)
 
     def coupling(self, layer: Layer) -> Coupling:

@@ -6,7 +6,15 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
-from caffe_scnn.layers.base import Array, Coupling, Example, LayerType, Shape
+from caffe_scnn.layers.base import (
+    Array,
+    Coupling,
+    Example,
+    LayerType,
+    NeuronSpec,
+    OpSpec,
+    Shape,
+)
 from caffe_scnn.model.net import Layer
 
 
@@ -17,7 +25,7 @@ class Neuron(LayerType):
 
     @abstractmethod
     def function(self, layer: Layer, x: Array) -> Array:
-        """Return the function's values."""
+        """Return the function's values, in the precision of ``x``."""
 
     def infer(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
         """Return the bottom's shape."""
@@ -26,6 +34,10 @@ class Neuron(LayerType):
     def reference(self, layer: Layer, bottoms: Sequence[Array]) -> list[Array]:
         """Apply the function."""
         return [self.function(layer, bottoms[0])]
+
+    def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
+        """Give the function as it is."""
+        return NeuronSpec(lambda x: self.function(layer, x))
 
     def coupling(self, layer: Layer) -> Coupling:
         """Channel by channel."""

@@ -12,6 +12,8 @@ from caffe_scnn.layers.base import (
     Coupling,
     Example,
     LayerType,
+    NormalizeSpec,
+    OpSpec,
     Param,
     Shape,
     constant_fill,
@@ -54,6 +56,13 @@ class Normalize(LayerType):
         axes = tuple(range(1, x.ndim)) if param.across_spatial else (1,)
         scale = layer.blobs[0].reshape(-1, *[1] * (x.ndim - 2))
         return [scale * x / np.sqrt((x**2).sum(axes, keepdims=True) + param.eps)]
+
+    def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
+        """Say over what the norm is taken."""
+        param = layer.proto.norm_param
+        if self._plain(layer):
+            return NormalizeSpec(True, None, 0.0)
+        return NormalizeSpec(param.across_spatial, layer.blobs[0], param.eps)
 
     def coupling(self, layer: Layer) -> Coupling:
         """Channels share a norm: none can go unseen."""

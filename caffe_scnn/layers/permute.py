@@ -7,7 +7,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from caffe_scnn.layers.base import Array, Example, LayerType, Shape, refuse
+from caffe_scnn.layers.base import (
+    Array,
+    Example,
+    LayerType,
+    OpSpec,
+    RearrangeSpec,
+    Shape,
+    ViewSpec,
+    refuse,
+)
 from caffe_scnn.model.net import Layer
 
 
@@ -25,6 +34,12 @@ class Permute(LayerType):
         """Transpose."""
         return [np.ascontiguousarray(bottoms[0].transpose(self.order(layer, bottoms[0].ndim)))]
 
+    def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
+        """Move values, unless only axes of one value change places."""
+        shape, order = bottoms[0], self.order(layer, len(bottoms[0]))
+        long = [axis for axis in order if shape[axis] > 1]
+        return ViewSpec() if long == sorted(long) else RearrangeSpec(shape, tuple(order))
+
     def examples(self) -> list[Example]:
         """To channels last; the axes that are not named follow."""
         return [
@@ -33,6 +48,7 @@ class Permute(LayerType):
                 ((2, 3, 4, 5),),
             ),
             Example("permute_param { order: 1 }", ((2, 3, 4),)),
+            Example("permute_param { order: 0 order: 2 order: 3 order: 1 }", ((2, 3, 1, 1),)),
         ]
 
     def order(self, layer: Layer, ndim: int) -> list[int]:

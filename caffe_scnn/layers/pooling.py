@@ -12,6 +12,7 @@ from caffe_scnn.layers.base import (
     Coupling,
     Example,
     LayerType,
+    MaskedPoolingSpec,
     OpSpec,
     PoolingSpec,
     ReferenceSpec,
@@ -68,7 +69,7 @@ class Pooling(LayerType):
         return [y, mask][: len(layer.tops)]
 
     def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
-        """Windows that all have cells, and no positions wanted, have kernels."""
+        """Windows that all have cells have kernels, or an op if positions are wanted."""
         window = self.window(layer, bottoms[0])
         output = self.infer(layer, bottoms)[0]
         method = layer.proto.pooling_param.pool
@@ -78,9 +79,11 @@ class Pooling(LayerType):
                 output[2:], window.stride, window.pad, bottoms[0][2:], strict=True
             )
         )
-        if len(layer.tops) > 1 or empty or method not in (MAX, AVE):
+        if empty or method not in (MAX, AVE):
             return ReferenceSpec()
         kernel, stride, pad = ((v[0], v[1]) for v in (window.kernel, window.stride, window.pad))
+        if len(layer.tops) > 1:
+            return MaskedPoolingSpec(kernel, stride, pad)
         return PoolingSpec("max" if method == MAX else "ave", kernel, stride, pad)
 
     def coupling(self, layer: Layer) -> Coupling:
@@ -94,6 +97,11 @@ class Pooling(LayerType):
             Example("pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 }", ((2, 3, 7, 8),)),
             Example("pooling_param { pool: AVE global_pooling: true }", ((1, 3, 4, 5),)),
             Example("pooling_param { kernel_h: 2 kernel_w: 3 }", ((1, 2, 5, 5),), tops=2),
+            Example(
+                "pooling_param { kernel_size: 3 stride: 2 pad_h: 1 pad_w: 0 }",
+                ((2, 3, 8, 8),),
+                tops=2,
+            ),
         ]
 
     def window(self, layer: Layer, shape: Shape) -> Window:

@@ -8,7 +8,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from caffe_scnn.layers.base import Array, Coupling, Example, LayerType, Shape, refuse
+from caffe_scnn.layers.base import (
+    Array,
+    ConstantSpec,
+    Coupling,
+    Example,
+    LayerType,
+    OpSpec,
+    Shape,
+    Step,
+    StepsSpec,
+    refuse,
+)
 from caffe_scnn.model.net import Layer
 
 
@@ -48,6 +59,13 @@ class PriorBox(LayerType):
             corners_of_all = corners_of_all.clip(0, 1)
         variances = np.resize(self._variance(layer), corners_of_all.size)
         return [np.stack([corners_of_all, variances])[None]]
+
+    def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
+        """Shapes are all that counts: compute the boxes once."""
+        # reference asks its bottoms for their shapes only; these take no memory
+        (boxes,) = self.reference(layer, [np.broadcast_to(0.0, shape) for shape in bottoms])
+        constant = ConstantSpec((boxes.astype(np.float32),))
+        return StepsSpec((Step(constant, (), (boxes.shape,)),))
 
     def coupling(self, layer: Layer) -> Coupling:
         """Only the shapes of its bottoms count."""

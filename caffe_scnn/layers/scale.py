@@ -15,6 +15,7 @@ from caffe_scnn.layers.base import (
     LayerType,
     OpSpec,
     Param,
+    ProductSpec,
     ReferenceSpec,
     Shape,
     canonical_axis,
@@ -79,8 +80,12 @@ class Scale(LayerType):
         return [y]
 
     def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
-        """One learnt factor a channel is a scale and a shift."""
+        """One learnt factor a channel is a scale and a shift; a second bottom is spread."""
         param = layer.proto.scale_param
+        if len(bottoms) == 2 and bottoms[1] and len(bottoms[0]) > 1 and not param.bias_term:
+            axis, axes = param.axis % len(bottoms[0]), len(bottoms[0])
+            rest = axes - axis - len(bottoms[1])
+            return ProductSpec((*[1] * axis, *bottoms[1], *[1] * rest))
         if len(bottoms) > 1 or self._factor(layer, bottoms) != bottoms[0][1:2] or param.axis != 1:
             return ReferenceSpec()
         shift = layer.blobs[1] if param.bias_term else np.zeros_like(layer.blobs[0])

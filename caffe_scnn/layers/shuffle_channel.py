@@ -7,7 +7,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from caffe_scnn.layers.base import Array, Example, LayerType, Shape, refuse
+from caffe_scnn.layers.base import (
+    Array,
+    Example,
+    LayerType,
+    OpSpec,
+    RearrangeSpec,
+    Shape,
+    refuse,
+)
 from caffe_scnn.model.net import Layer
 
 
@@ -29,6 +37,12 @@ class ShuffleChannel(LayerType):
         x, group = bottoms[0], int(layer.proto.shuffle_channel_param.group)
         parts = x.reshape(len(x), group, x.shape[1] // group, -1)
         return [np.ascontiguousarray(parts.swapaxes(1, 2)).reshape(x.shape)]
+
+    def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
+        """Swap two halves of the channel axis."""
+        (items, channels, *rest), group = bottoms[0], int(layer.proto.shuffle_channel_param.group)
+        split = (items, group, channels // group, *rest)
+        return RearrangeSpec(split, (0, 2, 1, *range(3, len(split))))
 
     def examples(self) -> list[Example]:
         """Three groups of two."""

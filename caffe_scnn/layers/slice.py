@@ -11,8 +11,10 @@ import numpy as np
 from caffe_scnn.layers.base import (
     Array,
     Coupling,
+    CutSpec,
     Example,
     LayerType,
+    OpSpec,
     Shape,
     canonical_axis,
     refuse,
@@ -53,6 +55,14 @@ class Slice(LayerType):
         axis = self._axis(layer, bottoms[0].ndim)
         sizes = [shape[axis] for shape in self.infer(layer, [bottoms[0].shape])]
         return [part.copy() for part in np.split(bottoms[0], np.cumsum(sizes)[:-1], axis)]
+
+    def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
+        """Cut; each part begins where the one before ends."""
+        axis, begins, at = self._axis(layer, len(bottoms[0])), list[tuple[int, ...]](), 0
+        for shape in self.infer(layer, bottoms):
+            begins.append((*[0] * axis, at, *[0] * (len(shape) - axis - 1)))
+            at += shape[axis]
+        return CutSpec(tuple(begins))
 
     def coupling(self, layer: Layer) -> Coupling:
         """Channels dealt out, if that is the axis."""

@@ -9,9 +9,14 @@ import numpy as np
 
 from caffe_scnn.layers.base import (
     Array,
+    ConcatSpec,
     Example,
     LayerType,
+    OpSpec,
     Shape,
+    Step,
+    StepsSpec,
+    ViewSpec,
     count,
     refuse,
 )
@@ -42,6 +47,21 @@ class SPP(LayerType):
         x = bottoms[0]
         tops = [Pooling().reference(pool, [x])[0] for pool in self.levels(layer, x.shape)]
         return tops if len(tops) == 1 else [np.hstack([top.reshape(len(x), -1) for top in tops])]
+
+    def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
+        """Pool each level, flatten it, and put the levels side by side."""
+        pools = self.levels(layer, bottoms[0])
+        if len(pools) == 1:
+            return Pooling().lower(pools[0], bottoms)
+        steps = list[Step]()
+        for pool in pools:
+            shape = Pooling().infer(pool, bottoms)[0]
+            steps.append(Step(Pooling().lower(pool, bottoms), (0,), (shape,)))
+            flat = shape[0], count(shape[1:])
+            steps.append(Step(ViewSpec(), (len(steps),), (flat,)))
+        flattened = tuple(range(2, len(steps) + 1, 2))
+        steps.append(Step(ConcatSpec(1), flattened, tuple(self.infer(layer, bottoms))))
+        return StepsSpec(tuple(steps))
 
     def examples(self) -> list[Example]:
         """Two levels, and one."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-
 from caffe_scnn.layers.base import Array
 from caffe_scnn.layers.neuron import Neuron
 from caffe_scnn.model.net import Layer
@@ -20,4 +18,4 @@ class Threshold(Neuron):
 
     def function(self, layer: Layer, x: Array) -> Array:
         """Compare strictly."""
-        return (x > layer.proto.threshold_param.threshold).astype(np.float64)
+        return (x > layer.proto.threshold_param.threshold).astype(x.dtype)

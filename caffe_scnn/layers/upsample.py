@@ -6,8 +6,20 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from caffe_scnn.layers.base import Array, Coupling, Example, LayerType, Shape, refuse
+from caffe_scnn.layers.base import (
+    Array,
+    Coupling,
+    Example,
+    LayerType,
+    OpSpec,
+    ResampleSpec,
+    Sampling,
+    Shape,
+    UnpoolSpec,
+    refuse,
+)
 from caffe_scnn.model.net import Layer
 
 
@@ -41,9 +53,7 @@ class Upsample(LayerType):
         """Repeat, or scatter."""
         x, shape = bottoms[0], self.infer(layer, [b.shape for b in bottoms])[0]
         if len(bottoms) == 1:
-            rows, columns = (
-                np.arange(n) * m // n for n, m in zip(shape[2:], x.shape[2:], strict=True)
-            )
+            rows, columns = (_sources(n, m) for n, m in zip(shape[2:], x.shape[2:], strict=True))
             return [x[:, :, rows][:, :, :, columns]]
         y = np.zeros((*shape[:2], shape[2] * shape[3]))
         at = bottoms[1].astype(np.int64).reshape(*shape[:2], -1)
@@ -54,6 +64,18 @@ class Upsample(LayerType):
             for place, value in zip(at[n, c], x[n, c].ravel(), strict=True):
                 y[n, c, place] = value
         return [y.reshape(shape)]
+
+    def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
+        """Repeat, or scatter."""
+        if len(bottoms) == 2:
+            return UnpoolSpec()
+        wanted = self.infer(layer, bottoms)[0][2:]
+        return ResampleSpec(
+            *(
+                Sampling(_sources(new, size), np.zeros(new, np.float32))
+                for new, size in zip(wanted, bottoms[0][2:], strict=True)
+            )
+        )
 
     def coupling(self, layer: Layer) -> Coupling:
         """Join the channels of values and mask."""
@@ -78,3 +100,8 @@ class Upsample(LayerType):
         if min(scale) < 1:
             raise refuse(layer, f"scale {scale} must be positive")
         return scale
+
+
+def _sources(wanted: int, size: int) -> NDArray[np.int64]:
+    """Return which old pixel of an axis each new one repeats."""
+    return np.arange(wanted, dtype=np.int64) * size // wanted

@@ -5,37 +5,61 @@ from __future__ import annotations
 from caffe_scnn.engine.nodes import Node
 from caffe_scnn.engine.ops.activation import activation_op
 from caffe_scnn.engine.ops.affine import AffineOp
+from caffe_scnn.engine.ops.argmax import ArgMaxOp
 from caffe_scnn.engine.ops.base import Context, Op, State
 from caffe_scnn.engine.ops.chain import ChainOp
 from caffe_scnn.engine.ops.concat import ConcatOp
 from caffe_scnn.engine.ops.constant import ConstantOp
 from caffe_scnn.engine.ops.convolution import ConvolutionOp
+from caffe_scnn.engine.ops.cut import CutOp
 from caffe_scnn.engine.ops.depthwise import DepthwiseOp
 from caffe_scnn.engine.ops.eltwise import EltwiseOp
 from caffe_scnn.engine.ops.filter import FilterOp
 from caffe_scnn.engine.ops.inner_product import InnerProductOp
+from caffe_scnn.engine.ops.interleave import InterleaveOp
 from caffe_scnn.engine.ops.lrn import LRNOp
+from caffe_scnn.engine.ops.masked_pooling import MaskedPoolingOp
+from caffe_scnn.engine.ops.neuron import NeuronOp
+from caffe_scnn.engine.ops.normalize import NormalizeOp
 from caffe_scnn.engine.ops.pooling import PoolingOp
+from caffe_scnn.engine.ops.product import ProductOp
+from caffe_scnn.engine.ops.psroi_pooling import PSRoiPoolingOp
 from caffe_scnn.engine.ops.ragged import RaggedOp
+from caffe_scnn.engine.ops.rearrange import RearrangeOp
 from caffe_scnn.engine.ops.reference import ReferenceOp
+from caffe_scnn.engine.ops.resample import ResampleOp
+from caffe_scnn.engine.ops.roi_pooling import RoiPoolingOp
 from caffe_scnn.engine.ops.softmax import SoftmaxOp
+from caffe_scnn.engine.ops.unpool import UnpoolOp
 from caffe_scnn.engine.ops.view import ViewOp
 from caffe_scnn.engine.ops.winograd import WinogradOp
 from caffe_scnn.layers import base
 
 OPS: dict[type[object], type[Op]] = {
     base.AffineSpec: AffineOp,
+    base.ArgMaxSpec: ArgMaxOp,
     base.ConcatSpec: ConcatOp,
     base.ConstantSpec: ConstantOp,
     base.ConvolutionSpec: ConvolutionOp,
+    base.CutSpec: CutOp,
     base.EltwiseSpec: EltwiseOp,
     base.FilterSpec: FilterOp,
     base.InnerProductSpec: InnerProductOp,
+    base.InterleaveSpec: InterleaveOp,
     base.LRNSpec: LRNOp,
+    base.MaskedPoolingSpec: MaskedPoolingOp,
+    base.NeuronSpec: NeuronOp,
+    base.NormalizeSpec: NormalizeOp,
     base.PoolingSpec: PoolingOp,
+    base.ProductSpec: ProductOp,
+    base.PSRoiPoolingSpec: PSRoiPoolingOp,
     base.RaggedSpec: RaggedOp,
+    base.RearrangeSpec: RearrangeOp,
     base.ReferenceSpec: ReferenceOp,
+    base.ResampleSpec: ResampleOp,
+    base.RoiPoolingSpec: RoiPoolingOp,
     base.SoftmaxSpec: SoftmaxOp,
+    base.UnpoolSpec: UnpoolOp,
     base.ViewSpec: ViewOp,
 }
 
