@@ -6,19 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from caffe_scnn.errors import UnsupportedLayer
-from caffe_scnn.layers.base import Array, Coupling, LayerType, Shape, refuse
+from caffe_scnn.layers.base import Array, Coupling, LayerType, OpSpec, RaggedSpec, Shape, refuse
 from caffe_scnn.layers.data import name_the_shape
+from caffe_scnn.layers.proposal import Proposals
 from caffe_scnn.model.net import Layer
-
-# Proposals that py-faster-rcnn keeps of an image at TEST (RPN_POST_NMS_TOP_N).
-PROPOSALS = 300
 
 
 class Python(LayerType):
     """A layer in Python (``python_layer.hpp``): data layers are fed, others have no code here.
 
-    Shapes are known for the ProposalLayer of py-faster-rcnn, which makes the regions of Faster
-    R-CNN: 300 of them, unless fewer survive.
+    One is known by its name: the ProposalLayer of py-faster-rcnn, which makes the regions of
+    Faster R-CNN. How many there are is known when it runs; ``infer`` gives the most.
     """
 
     type: ClassVar[str] = "Python"
@@ -26,18 +24,15 @@ class Python(LayerType):
     tops: ClassVar[tuple[int, int | None]] = (0, None)
 
     def infer(self, layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-        """Know the tops of a ProposalLayer: regions and, if wanted, their scores."""
-        param = layer.proto.python_param
+        """Know the tops of a ProposalLayer."""
         if not bottoms:
+            param = layer.proto.python_param
             raise refuse(
                 layer,
                 f"its shapes are made by {param.module}.{param.layer}; "
                 f"{name_the_shape(*layer.tops)}",
             )
-        if param.layer != "ProposalLayer" or len(layer.tops) > 2:
-            raise self._no_code(layer)
-        shapes: list[Shape] = [(PROPOSALS, 5), (PROPOSALS, 1)]
-        return shapes[: len(layer.tops)]
+        return self._proposals(layer).infer(layer, bottoms)
 
     def feed(self, layer: Layer, given: Mapping[str, Shape]) -> list[Shape]:
         """Take the shapes; none can be known without running the code."""
@@ -46,17 +41,25 @@ class Python(LayerType):
         return [given[top] for top in layer.tops]
 
     def reference(self, layer: Layer, bottoms: Sequence[Array]) -> list[Array]:
-        """Refuse."""
-        raise self._no_code(layer)
+        """Find the regions of one image."""
+        scores, deltas, info = bottoms
+        return list(self._proposals(layer).compute(scores, deltas, info))[: len(layer.tops)]
+
+    def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
+        """Have as many rows as are found."""
+        return RaggedSpec(axis=0)
 
     def coupling(self, layer: Layer) -> Coupling:
         """Nothing is known."""
         return Coupling.BLOCKS
 
-    def _no_code(self, layer: Layer) -> UnsupportedLayer:
+    def _proposals(self, layer: Layer) -> Proposals:
+        """Return the settings of a ProposalLayer; the code of any other is not here."""
         param = layer.proto.python_param
+        if param.layer == "ProposalLayer":
+            return Proposals.of(layer)
         where = f", line {layer.line}" if layer.line else ""
-        return UnsupportedLayer(
+        raise UnsupportedLayer(
             f'layer "{layer.name}" (Python{where}): its code, {param.module}.{param.layer}, is not '
             "part of the model; give the layer a type of its own and register that with "
             "caffe_scnn.register_layer"
