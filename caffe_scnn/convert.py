@@ -26,7 +26,7 @@ class Conversion:
     ----------
     net : Net
     weights : bool
-        Does it hold the blobs of a caffemodel?
+        Does it hold blobs that belong into a caffemodel?
     notes : tuple of str
         What was done, and what was not checked.
     """
@@ -95,7 +95,8 @@ def convert(
         result = step(net)
         net = result.net
         notes += [f"{name}: {note}" for note in result.notes or ("nothing to do",)]
-    return Conversion(net, stored is not None, tuple(notes))
+    given = bool(steps) and any(layer.weights for layer in net)  # in the prototxt
+    return Conversion(net, stored is not None or given, tuple(notes))
 
 
 def _steps(

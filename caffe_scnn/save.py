@@ -21,13 +21,14 @@ def save(net: Net, folder: str | Path, *, weights: bool = True) -> None:
         An existing folder; :func:`caffe_scnn.model.atomic.output_directory` makes one that
         appears whole or not at all.
     weights : bool
-        False leaves the caffemodel out: for a net without blobs.
+        False leaves the caffemodel out: for a net without blobs. Otherwise weights that stood in
+        the prototxt go there.
 
     Raises
     ------
     OutputError
         A file cannot be written, or the weights would pass 2 GiB.
     """
-    net.write(Path(folder) / PROTOTXT)
+    net.write(Path(folder) / PROTOTXT, weights=not weights)
     if weights:
         write_caffemodel(net, Path(folder) / CAFFEMODEL)

@@ -160,7 +160,6 @@ REFUSED = {
     "layer { relu_param { negative_slope: '1' } }": ("1:38", "without quotes"),
     "layer { relu_param { negative_slope: 0x1 } }": ("1:38", "without the leading 0"),
     "layer { clip_param { min: 0 } }": ("1:20", 'lacks the required field "max"'),
-    "layer { blobs { data: 1 } }": ("1:9", "keep them in a caffemodel"),
     "base_lr: 1 net: 'train.prototxt'": ("1:1", "the net it trains is 'train.prototxt'"),
     "layers { } layer { }": ("1:1", 'both "layer"'),
     "input: 'a' input_dim: 1": ("1:1", "1 inputs need 4 input_dim"),

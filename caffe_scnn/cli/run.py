@@ -65,8 +65,8 @@ def command(
 
     def action(model: ModelFiles) -> Report:
         net = opening.load(model)
-        if model.caffemodel is None and any(layer.blobs for layer in net):
-            click.echo("warning: no caffemodel: all weights are constant fillers", err=True)
+        if model.caffemodel is None and any(layer.blobs and not layer.weights for layer in net):
+            click.echo("warning: no caffemodel: weights are constant fillers", err=True)
         inputs = source.inputs(net)
         results = Executor(net, threads=threads, exact=exact).run(inputs, blobs=wanted)
         place = models.place(out, model, ".npz") if out else None

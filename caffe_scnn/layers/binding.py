@@ -12,7 +12,7 @@ from caffe_scnn.errors import ModelError
 from caffe_scnn.layers import layer_type
 from caffe_scnn.layers.base import Param, Shape, count, refuse
 from caffe_scnn.layers.shapes import infer_shapes
-from caffe_scnn.model.blob import MAX_COUNT, StoredBlob
+from caffe_scnn.model.blob import MAX_COUNT, StoredBlob, stored_blob
 from caffe_scnn.model.caffemodel import StoredLayer, StoredNet
 from caffe_scnn.model.net import Blob, Layer, Net
 
@@ -87,7 +87,8 @@ def bind(
 ) -> Binding:
     """Fill the blobs of a net's layers from a caffemodel, by layer name.
 
-    Layers that share a parameter get the same array; the last one loaded wins. Of layers of one
+    Weights that stand in the prototxt itself come first, and the caffemodel's over them. Layers
+    that share a parameter get the same array; the last one loaded wins. Of layers of one
     name, only the first is filled. What the file does not give keeps its constant filler.
 
     Parameters
@@ -115,6 +116,7 @@ def bind(
     """
     shapes = infer_shapes(net, inputs)
     slots = _Slots(net, [layer_type(n).params(n, shapes.bottoms[n]) for n in net.layers])
+    slots.take_weights()
     binding = Binding()
     if stored is not None:
         for layer in stored.layers:
@@ -122,7 +124,8 @@ def bind(
         binding.rows += slots.missing()
         _check_complete(binding, stored, allow_missing)
     slots.fill()
-    if stored is not None and not allow_nonfinite:
+    given = stored is not None or any(layer.weights for layer in net.layers)
+    if given and not allow_nonfinite:
         _check_finite(net, stored)
     return binding
 
@@ -153,6 +156,23 @@ class _Slots:
                 name = layer.proto.param[i].name if i < len(layer.proto.param) else ""
                 slot = _Slot(param)
                 self.slots[index].append(shared.setdefault(name, slot) if name else slot)
+
+    def take_weights(self) -> None:
+        """Take the weights that stand in the prototxt; they must fit, as in Caffe."""
+        for layer, slots, params in zip(self.net.layers, self.slots, self.params, strict=True):
+            blobs = weights_of(layer)
+            if blobs and len(blobs) != len(params):
+                raise refuse(
+                    layer, f"the prototxt gives it {len(blobs)} blobs, but it has {len(params)}"
+                )
+            for i, (slot, param, blob) in enumerate(zip(slots, params, blobs, strict=False)):
+                if not _same(param.shape, blob):
+                    raise refuse(
+                        layer,
+                        f"blob {i} in the prototxt has the shape {_show(blob.shape)}, "
+                        f"but it must have {_show(param.shape)}",
+                    )
+                slot.array = blob.array.reshape(param.shape)
 
     def load(self, stored: StoredLayer) -> list[BindingRow]:
         """Take the blobs of one layer of the file; a later layer of the name overwrites them."""
@@ -192,6 +212,20 @@ class _Slots:
             layer.blobs = [_array(slot, param) for slot, param in zip(slots, params, strict=True)]
 
 
+def weights_of(layer: Layer) -> list[StoredBlob]:
+    """Return the weights that stand in a layer's text.
+
+    Raises
+    ------
+    ModelError
+        A blob has not as many values as its shape says.
+    """
+    try:
+        return [stored_blob(blob) for blob in layer.weights]
+    except ValueError as error:
+        raise refuse(layer, f"a blob in the prototxt is damaged: {error}") from None
+
+
 def _check_size(layer: Layer, index: int, param: Param) -> None:
     if count(param.shape) > MAX_COUNT:
         raise refuse(
@@ -225,7 +259,7 @@ def _check_complete(binding: Binding, stored: StoredNet, allow_missing: bool) ->
     warnings.warn(f"{message}; constant fillers are used there", stacklevel=3)
 
 
-def _check_finite(net: Net, stored: StoredNet) -> None:
+def _check_finite(net: Net, stored: StoredNet | None) -> None:
     bad = [
         f'layer "{layer.name}", blob {i}: {strange} of {blob.size} values'
         for layer in net.layers
@@ -233,8 +267,9 @@ def _check_finite(net: Net, stored: StoredNet) -> None:
         if (strange := count_nonfinite(blob))
     ]
     if bad:
+        path = stored.path if stored else net.source.path if net.source else None
         raise ModelError(
-            f"{stored.path}: weights are NaN or infinite ({_list(bad)}); "
+            f"{path or 'the net'}: weights are NaN or infinite ({_list(bad)}); "
             "the training has diverged or the file is damaged"
         )
 
@@ -266,6 +301,8 @@ def attach(net: Net, stored: StoredNet) -> Binding:
     for layer in net.layers:
         first.setdefault(layer.name, layer)
     binding = Binding()
+    for layer in net.layers:
+        layer.blobs = [_modern(layer.type, i, b) for i, b in enumerate(weights_of(layer))]
     for source in stored.layers:
         target = first.get(source.name)
         kind = target.type if target is not None else source.type

@@ -23,6 +23,7 @@ from caffe_scnn.model.wire import (
     encode_varint,
     signed,
 )
+from caffe_scnn.proto import caffe_pb2 as pb
 
 # Field numbers of BlobProto; 1 to 4 are num, channels, height and width.
 _LEGACY = (1, 2, 3, 4)
@@ -101,6 +102,25 @@ class _Content:
         if self.legacy:
             return tuple(self.legacy.get(number, 0) for number in _LEGACY)
         return tuple(self.dims)
+
+
+def stored_blob(proto: pb.BlobProto) -> StoredBlob:
+    """Return the blob of a message, by the rules of :func:`read_blob`.
+
+    Raises
+    ------
+    ValueError
+        The number of values is not what the shape says.
+    """
+    legacy = any(proto.HasField(name) for name in ("num", "channels", "height", "width"))
+    shape = tuple(proto.shape.dim)
+    if legacy:
+        shape = proto.num, proto.channels, proto.height, proto.width
+    with np.errstate(over="ignore"):  # a double beyond float32 becomes inf, as in Caffe
+        array = np.array(proto.double_data or proto.data, np.float32)
+    if any(dim < 0 for dim in shape) or math.prod(shape) != array.size:
+        raise ValueError(f"its shape {_short(shape)} does not fit its {array.size} values")
+    return StoredBlob(shape, legacy, array.reshape(shape))
 
 
 def read_blob(file: WireFile, start: int, end: int, owner: str) -> StoredBlob:

@@ -36,12 +36,15 @@ class Layer:
         for the layer that stands for old-style ``input`` fields.
     unknown : list of UnknownField
         Fields of the text that stock Caffe does not know; kept when the net is written.
+    weights : list of BlobProto
+        Weights that stand in the text itself; a caffemodel goes before them, as in Caffe.
     """
 
     proto: pb.LayerParameter
     blobs: list[Blob] = field(default_factory=list)
     source: Message | None = None
     unknown: list[UnknownField] = field(default_factory=list)
+    weights: list[pb.BlobProto] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -74,7 +77,8 @@ class Layer:
         """Return a layer that can be changed without changing this one; blobs are not copied."""
         proto = pb.LayerParameter()
         proto.CopyFrom(self.proto)
-        return Layer(proto, list(self.blobs), self.source, list(self.unknown))
+        weights = list(self.weights)
+        return Layer(proto, list(self.blobs), self.source, list(self.unknown), weights)
 
 
 def refuse_unknown(layer: Layer) -> None:
@@ -133,15 +137,24 @@ class Net:
     @classmethod
     def _from(cls, document: Document) -> Net:
         proto, layers, unknown = read_net(document)
-        made = [Layer(layer.proto, [], layer.source, layer.unknown) for layer in layers]
+        made = [Layer(text.proto, [], text.source, text.unknown, text.weights) for text in layers]
         return cls(proto, made, document, unknown)
 
-    def text(self) -> str:
-        """Return the net as prototxt: the text it was read from with what was changed."""
-        return write_net(self.source, self.proto, self.layers)
+    def text(self, *, weights: bool = True) -> str:
+        """Return the net as prototxt: the text it was read from with what was changed.
 
-    def write(self, path: str | Path) -> None:
+        Without ``weights``, those that stand in the text are left out.
+        """
+        return write_net(self.source, self.proto, self.layers, weights=weights)
+
+    def write(self, path: str | Path, *, weights: bool = True) -> None:
         """Write the prototxt; an untouched net gives the bytes it was read from.
+
+        Parameters
+        ----------
+        path : str or Path
+        weights : bool
+            False leaves out weights that stand in the text: a caffemodel will hold them.
 
         Raises
         ------
@@ -149,7 +162,7 @@ class Net:
             The file cannot be written; an existing one keeps its content.
         """
         with atomic_write(path) as file:
-            file.write(self.text().encode("utf-8", "surrogateescape"))
+            file.write(self.text(weights=weights).encode("utf-8", "surrogateescape"))
 
     def copy(self) -> Net:
         """Return a net that can be changed without changing this one; blobs are not copied."""

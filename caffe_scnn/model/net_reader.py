@@ -23,11 +23,15 @@ _New = TypeVar("_New")
 
 
 class LayerText(NamedTuple):
-    """A layer as read: its parameters, where they stand, and what the schema does not know."""
+    """A layer as read: its parameters, where they stand, and what the schema does not know.
+
+    Weights that stand in the text are not among the parameters but in ``weights``.
+    """
 
     proto: pb.LayerParameter
     source: Message
     unknown: list[UnknownField]
+    weights: list[pb.BlobProto]
 
 
 class NetText(NamedTuple):
@@ -59,7 +63,7 @@ def read_net(document: Document) -> NetText:
     _check_kind(document)
     proto, unknown = read_root(document)
     inputs = legacy_inputs.take_inputs(proto, document.root)
-    first = [LayerText(inputs, document.root, [])] if inputs else []
+    first = [LayerText(inputs, document.root, [], [])] if inputs else []
     read = _read_old_layers if is_old(document) else _read_layers
     return NetText(proto, first + read(document), unknown)
 
@@ -104,11 +108,6 @@ def _messages(document: Document, name: str) -> list[Message]:
         for value in field.values:
             if not isinstance(value, Message):
                 raise document.error(f'"{name}" is a message; write {name} {{ … }}', value.start)
-            if blobs := next(value.named("blobs"), None):
-                raise document.error(
-                    "weights inside a prototxt are not read; keep them in a caffemodel",
-                    blobs.start,
-                )
             messages.append(value)
     return messages
 
@@ -117,7 +116,8 @@ def _read_layers(document: Document) -> list[LayerText]:
     read = []
     for message in _messages(document, "layer"):
         proto = pb.LayerParameter()
-        read.append(LayerText(proto, message, fill(proto, message, "layer")))
+        unknown = fill(proto, message, "layer")
+        read.append(LayerText(proto, message, unknown, _take_weights(proto)))
     return read
 
 
@@ -126,10 +126,21 @@ def _read_old_layers(document: Document) -> list[LayerText]:
     messages = _messages(document, "layers")
     protos = [pb.V1LayerParameter() for _ in messages]
     unknown = [fill(p, m, "layers") for p, m in zip(protos, messages, strict=True)]
+    weights = [_take_weights(p.layer if p.HasField("layer") else p) for p in protos]
     kept = _placed(document.root, merge_padding, protos)
     return [
-        LayerText(_placed(messages[i], _upgrade, protos[i]), messages[i], unknown[i]) for i in kept
+        LayerText(_placed(messages[i], _upgrade, protos[i]), messages[i], unknown[i], weights[i])
+        for i in kept
     ]
+
+
+def _take_weights(
+    layer: pb.LayerParameter | pb.V1LayerParameter | pb.V0LayerParameter,
+) -> list[pb.BlobProto]:
+    """Take the weights out of a layer just read."""
+    weights = list(layer.blobs)
+    layer.ClearField("blobs")
+    return weights
 
 
 def _upgrade(old: pb.V1LayerParameter) -> pb.LayerParameter:

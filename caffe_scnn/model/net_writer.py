@@ -11,7 +11,7 @@ from caffe_scnn.model import legacy_inputs
 from caffe_scnn.model.edits import Edit, apply
 from caffe_scnn.model.messages import fields_of, fill
 from caffe_scnn.model.net_reader import NetText, is_old, is_v0, read_net, read_root
-from caffe_scnn.model.patch import Place, Rewriter, patch
+from caffe_scnn.model.patch import Place, Rewriter
 from caffe_scnn.model.printing import Layout, print_lines
 from caffe_scnn.model.prototxt import Document, Message, parse
 from caffe_scnn.model.scalars import format_scalar
@@ -31,6 +31,7 @@ def write_net(
     layers: Sequence[Layer],
     *,
     current: bool = False,
+    weights: bool = True,
 ) -> str:
     """Return the prototxt of a net.
 
@@ -46,8 +47,10 @@ def write_net(
     current : bool
         Bring old forms to the current one. Otherwise old-style inputs stay, and ``layers`` of the
         old generations stay as long as nothing is changed (they cannot be mixed with new ones).
+    weights : bool
+        Keep weights that stand in the text.
     """
-    writer = _Writer(document or parse(""))
+    writer = _Writer(document or parse(""), weights)
     if not current and writer.unchanged(proto, layers):
         return writer.document.text
     return writer.write(proto, layers, current)
@@ -63,8 +66,9 @@ def _read(document: Document) -> NetText:
 class _Writer:
     """Compares a net with the document it was read from."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, weights: bool) -> None:
         self.document = document
+        self.weights = weights
         self.layout = Layout.of(document)
         self.read = _read(document)
         self.originals: dict[Message, pb.LayerParameter] = {}
@@ -86,6 +90,7 @@ class _Writer:
             [layer.source for layer in read] == [layer.source for layer in layers]
             and all(_same(a.proto, b.proto) for a, b in zip(read, layers, strict=True))
             and _same(self.read.proto, proto)
+            and (self.weights or not any(layer.weights for layer in layers))
         )
 
     def write(self, proto: pb.NetParameter, layers: Sequence[Layer], current: bool) -> str:
@@ -125,18 +130,31 @@ class _Writer:
         """Return the edits that bring a layer's own text up to date."""
         source = layer.source
         assert source is not None
-        if not is_old(source.document):
-            return patch(source, self.original(source), layer.proto, self.layout)
         if is_v0(source):
-            lines = print_lines("", layer.proto, _LAYER, self.layout.indent)
+            lines = print_lines("", self._message(layer), _LAYER, self.layout.indent)
             return [Edit(source.start, source.end, self.layout.newline.join(lines).lstrip())]
-        return _v1_edits(source, layer.proto, self.layout)
+        rewriter = Rewriter(source, self.layout)
+        if not self.weights:
+            rewriter.drop(["blobs"])
+        if is_old(source.document):
+            _compare_v1(rewriter, layer.proto)
+        else:
+            rewriter.compare(self.original(source), layer.proto)
+        return rewriter.edits()
+
+    def _message(self, layer: Layer) -> pb.LayerParameter:
+        """Return all that a layer's text says, weights included if they are kept."""
+        proto = pb.LayerParameter()
+        proto.CopyFrom(layer.proto)
+        if self.weights:
+            proto.blobs.extend(layer.weights)
+        return proto
 
     def _lines(self, layer: Layer) -> list[str]:
         """Return a layer's text for a new place: its own, where it has one, or a fresh print."""
         source = layer.source
         if source is None or source is source.document.root:
-            return list(print_lines("layer", layer.proto, _LAYER, self.layout.indent))
+            return list(print_lines("layer", self._message(layer), _LAYER, self.layout.indent))
         text = apply(source.document.text, self._edits(layer), source.start, source.end)
         return [f"layer {text}"]
 
@@ -152,18 +170,16 @@ def _opcodes(
     return SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
 
 
-def _v1_edits(source: Message, new: pb.LayerParameter, layout: Layout) -> list[Edit]:
-    """Return the edits that turn the text of a V1 layer into that of a current one."""
+def _compare_v1(rewriter: Rewriter, new: pb.LayerParameter) -> None:
+    """Note what turns the text of a V1 layer into that of a current one; weights stay."""
     old = pb.LayerParameter()
-    fill(old, source, "layer", skip=CHANGED)
-    rewriter = Rewriter(source, layout)
+    fill(old, rewriter.message, "layer", skip=CHANGED)
     for place in rewriter.places("type"):
         old.type = new.type
         value = place.value
         rewriter.add([Edit(value.start, value.end, format_scalar(new.type, _TYPE))])
-    rewriter.drop(name for name in CHANGED if name != "type")
+    rewriter.drop(name for name in CHANGED if name not in ("type", "blobs"))
     rewriter.compare(old, new)
-    return rewriter.edits()
 
 
 def _same(one: pb.LayerParameter | pb.NetParameter, other: object) -> bool:

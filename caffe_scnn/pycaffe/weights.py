@@ -34,7 +34,9 @@ def load_weights(net: Net, path: str | Path | None) -> None:
     filled: set[int] = set()
     for layer in net:
         for i, blob in enumerate(layer.blobs):
-            if (path is None or (layer.name, i) in missing) and id(blob) not in filled:
+            if ((path is None and not layer.weights) or (layer.name, i) in missing) and id(
+                blob
+            ) not in filled:
                 filled.add(id(blob))  # shared blobs are filled once, by their first layer
                 fill_layer(layer, i, generator())
 
