@@ -128,7 +128,7 @@ def test_convert_keeps_layers_and_fields_it_does_not_know(
     stored = read_caffemodel(tmp_path / "new" / "weights.caffemodel")
     assert sum(len(layer.blobs) for layer in stored.layers) == 6
     line = refusal("run", model.prototxt, model.caffemodel, "--random-input")
-    assert 'layer "odd" (line' in line
+    assert 'deploy.prototxt:15:27: layer "odd": ' in line
     assert 'unknown layer type "Flip"' in line
 
 

@@ -293,10 +293,10 @@ def test_all_real_nets_are_written_as_they_were(real_files: list[Path]) -> None:
 
 
 def test_a_fork_is_named_with_its_field():
-    text = 'layer { name: "c" type: "Convolution"\n  convolution_param { conv_mode: SCONV } }'
+    text = 'layer { name: "c" type: "Convolution"\n  convolution_param { filterwise_ratio: 1 } }'
     (unknown,) = Net.parse(text).layers[0].unknown
     message = str(unknown.error())
-    assert "2:23" in message and '"conv_mode"' in message
-    assert "it is a field of IntelLabs/SkimCaffe" in message
+    assert "2:23" in message and '"filterwise_ratio"' in message
+    assert "it is a field of yihui-he/caffe-pro" in message
     (unknown,) = Net.parse('layer { name: "c" type: "ReLU" relu_parm { } }').layers[0].unknown
     assert "did you mean relu_param?" in str(unknown.error())

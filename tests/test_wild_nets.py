@@ -11,6 +11,8 @@ from caffe_scnn.errors import CaffeScnnError, FormatError
 from caffe_scnn.layers.summary import summarize
 from caffe_scnn.loading import load
 from caffe_scnn.model.net import Net
+from caffe_scnn.model.wire import encode_head
+from caffe_scnn.proto import caffe_pb2 as pb
 
 # First types without a description here, of the deploy nets that have one.
 MISSING = {"ImResize", "Switch", "Yolov3DetectionOutput", "YoloDetectionOutput", "Python"}
@@ -37,8 +39,11 @@ def test_deploy_nets_have_shapes_and_macs_or_name_what_is_missing(data_dir):
             try:
                 summary = summarize(load(path))
             except CaffeScnnError as error:
-                found = re.search(r'^layer "[^"]+" \((?:line \d+\): unknown layer type "(\w+)"'
-                                  r"|(Python), line \d+\))", str(error))  # fmt: skip
+                found = re.search(
+                    r'^.+:\d+:\d+: layer "[^"]+": unknown layer type "(\w+)"'
+                    r'|^layer "[^"]+" \((Python), line \d+\)',
+                    str(error),
+                )
                 assert found, error
                 types.append(found[1] or found[2])
             else:
@@ -69,3 +74,64 @@ def test_the_dialect_of_spp_net_reads_as_its_v1_form(data_dir, name):
         "Input", "Convolution", "ReLU", "LRN", "Pooling", "Flatten", "Concat", "InnerProduct",
         "Dropout", "Softmax", "SoftmaxWithLoss", "Accuracy",
     }  # fmt: skip
+
+
+def test_which_fields_of_forks_are_kept_without_being_understood(data_dir):
+    """Of types that cannot be run here, and two that change results in a way nobody could check."""
+    fields = set()
+    for path in sorted((data_dir / "prototxts").rglob("*")):
+        if path.is_file():
+            try:
+                net = Net.read(path)
+            except (FormatError, UnicodeDecodeError):
+                continue
+            fields |= {(u.owner, u.name) for layer in net for u in layer.unknown}
+    assert fields == {
+        ("batch_norm_param", "scale_bias"),  # NVIDIA/caffe: two blobs more
+        ("image_data_param", "images_in_color"),  # no fork has it
+        *(("annotated_data_param", n)
+          for n in ("yolo_data_type", "yolo_data_jitter", "train_diffcult", "single_class",
+                    "seg_scales")),
+        *(("layer", f"{n}_param")
+          for n in ("yolov3", "imresize", "nms", "detectnet_groundtruth", "detectnet_augmentation",
+                    "yolov3_detection_output", "yolo_detection_output", "yolo_seg", "flip")),
+    }  # fmt: skip
+
+
+def test_settings_of_training_and_of_execution_do_not_keep_a_net_from_running():
+    """SkimCaffe's and wenwei202's nets: what they add says how to train or compute, not what."""
+    net = Net.parse(
+        """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 dim: 3 dim: 3 } } }
+layer { name: "c" type: "Convolution" bottom: "x" top: "c"
+  param { lr_mult: 1 breadth_decay_mult: 2 kernel_shape_decay_mult: 3 regularization_type: "L1"
+    block_group_lasso { xdimen: 1 ydimen: 2 block_decay_mult: 3 }
+    force_regularize { xdim: 1 ydim: 4 multi: 0.5 } force_mult: 2 }
+  convolution_param { num_output: 2 kernel_size: 1 conv_mode: DIRECT_SCONV } }
+layer { name: "f" type: "InnerProduct" bottom: "c" top: "f"
+  inner_product_param { num_output: 2 gemm_mode: SPMDM spmdm_transpose_in: false } }
+"""
+    )
+    assert not [field for layer in net for field in layer.unknown]
+    assert summarize(net).total.macs > 0
+
+
+def test_numbers_that_two_forks_use_are_not_taken_for_each_other():
+    """143 is BVLC's input_param and DeepLab's interp_param, 137 three other messages.
+
+    A layer of a caffemodel read as a message must not get parameters of a foreign type.
+    """
+    interp = b"\x08\x21\x10\x21"  # height: 33, width: 33
+    normal = pb.LayerParameter(name="n", type="Interp").SerializeToString()
+    layer = pb.LayerParameter.FromString(normal + encode_head(143, len(interp)) + interp)
+    assert list(layer.input_param.shape) == []
+    assert not layer.HasField("interp_param")
+    roi = b"\x08\x06\x10\x06"  # pooled_h: 6, pooled_w: 6
+    normal = pb.LayerParameter(name="n", type="ROIPooling").SerializeToString()
+    layer = pb.LayerParameter.FromString(normal + encode_head(137, len(roi)) + roi)
+    assert not layer.HasField("bn_param")
+    assert not layer.HasField("upsample_param")
+    text = 'layer { name: "i" type: "Interp" interp_param { height: 33 width: 33 } }'
+    parsed = Net.parse(text).layer("i").proto
+    assert (parsed.interp_param.height, parsed.interp_param.width) == (33, 33)
+    assert not parsed.HasField("input_param")

@@ -196,17 +196,28 @@ def layer_type(layer: Layer) -> LayerType:
     Raises
     ------
     UnsupportedLayer
-        Names the layer, its line, its type, and the nearest known type.
+        Names file, line and column, the layer, its type, and the fork that has it or the nearest
+        known type.
     """
     kind = _BY_NAME.get(layer.type)
     if kind is None:
-        where = f" (line {layer.line})" if layer.line else ""
         near = difflib.get_close_matches(layer.type, _BY_NAME, 1)
         fork = fork_of(TYPE, layer.type)
         hint = f'the nearest known type is "{near[0]}"' if near else "it is kept, but cannot be run"
         if fork:
             hint = f"it is a type of {fork}; it is kept, but cannot be run"
         raise UnsupportedLayer(
-            f'layer "{layer.name}"{where}: unknown layer type "{layer.type}"; {hint}'
+            f'{_place(layer)}layer "{layer.name}": unknown layer type "{layer.type}"; {hint}'
         )
     return kind
+
+
+def _place(layer: Layer) -> str:
+    """Return ``file:line:column: `` of a layer's type, as far as they are known."""
+    if layer.source is None:
+        return ""
+    document = layer.source.document
+    field = next(layer.source.named("type"), None)
+    places = field.values if field else [layer.source]
+    parts = (document.path, *document.position(places[0].start))
+    return ":".join(str(part) for part in parts if part is not None) + ": "
