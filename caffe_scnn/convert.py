@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from caffe_scnn.errors import UnsupportedLayer
+from caffe_scnn.layers.base import Shape
 from caffe_scnn.layers.binding import IGNORED, Binding, attach, bind
 from caffe_scnn.model.caffemodel import StoredNet, read_caffemodel
 from caffe_scnn.model.net import Net, refuse_unknown
@@ -47,6 +48,7 @@ def convert(
     outputs: Sequence[str] = (),
     input_size: tuple[int, int] | None = None,
     allow_missing: bool = False,
+    inputs: Mapping[str, Shape] | None = None,
 ) -> Conversion:
     """Bring a model to the current format.
 
@@ -66,6 +68,8 @@ def convert(
         New size of the images that the net takes, after everything else.
     allow_missing : bool
         Warn about weights that are missing or do not fit instead of refusing.
+    inputs : mapping of blob name to shape, optional
+        Shapes of net inputs that the prototxt leaves open, for passes that need them.
 
     Raises
     ------
@@ -82,6 +86,7 @@ def convert(
     if phase or level or stages or steps:
         net = _selected(net, phase or "TEST", level, stages, notes)
     stored = read_caffemodel(caffemodel) if caffemodel is not None else None
+    net.input_shapes.update(inputs or {})
     if steps:
         for layer in net:
             refuse_unknown(layer)

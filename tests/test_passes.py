@@ -27,6 +27,8 @@ def net_of(text, factor=1.0):
     for layer in net.layers:
         for param in layer_type(layer).params(layer, shapes.bottoms[layer]):
             layer.blobs.append(rng.standard_normal(param.shape).astype(np.float32))
+        if layer.type == "BN" and len(layer.blobs) == 4:
+            layer.blobs[3] = np.abs(layer.blobs[3])
         if layer.type == "BatchNorm":
             layer.blobs[1] = np.abs(layer.blobs[1]) * np.float32(factor or 1)
             layer.blobs[2][:] = factor
@@ -148,18 +150,37 @@ def test_folded_golden_nets_keep_real_caffes_numbers(golden_dir, case):
         assert np.abs(got - want).max() <= 2e-5 * np.abs(want).max()
 
 
-def test_fork_types_become_stock_ones():
+BNS = ("bn_param { bn_mode: INFERENCE }", "bn_param { frozen: true }")
+
+
+@pytest.mark.parametrize("bn", BNS)
+def test_bn_of_two_forks_is_folded(bn):
+    text = layer("c", "Convolution", "data", "c", CONV % "") + layer("b", "BN", "c", "b", bn)
+    net = net_of(text)
+    result = PASSES["fold_batch_norm"](net)
+    assert [one.type for one in result.net.layers] == ["Input", "Convolution"]
+    same_results(net, result.net)
+
+
+def test_bn_with_statistics_of_the_batch_is_left():
+    text = layer("c", "Convolution", "data", "c", CONV % "")
+    net = net_of(text + layer("b", "BN", "c", "c", "bn_param { bn_mode: LEARN }"))
+    for name, reason in (("fold_batch_norm", "fixed scale"), ("to_stock", "of the batch")):
+        result = PASSES[name](net)
+        assert result.changed == 0
+        assert reason in result.notes[0]
+
+
+@pytest.mark.parametrize("bn", BNS)
+@pytest.mark.parametrize("kind", ["DepthwiseConvolution", "ConvolutionDepthwise"])
+def test_fork_types_become_stock_ones(kind, bn):
     net = net_of(
-        layer(
-            "d",
-            "DepthwiseConvolution",
-            "data",
-            "d",
-            "convolution_param { num_output: 8 kernel_size: 3 }",
-        )
+        layer("d", kind, "data", "d", "convolution_param { num_output: 8 kernel_size: 3 }")
+        + layer("b", "BN", "d", "d", f"param {{ lr_mult: 0 }} {bn}")
         + layer("r", "ReLU6", "d", "d")
     )
     result = PASSES["to_stock"](net)
-    assert [one.type for one in result.net.layers] == ["Input", "Convolution", "Clip"]
+    assert [one.type for one in result.net.layers] == ["Input", "Convolution", "Scale", "Clip"]
+    assert Net.parse(result.net.text()).layer("b").proto == result.net.layer("b").proto
     assert result.net.layer("d").proto.convolution_param.group == 4
     same_results(net, result.net)

@@ -12,6 +12,7 @@ from caffe_scnn.errors import ModelError, PassError
 from caffe_scnn.evaluate.benchmark import fill_randomly
 from caffe_scnn.layers import reference
 from caffe_scnn.layers.binding import bind
+from caffe_scnn.layers.shapes import infer_shapes
 from caffe_scnn.loading import load
 from caffe_scnn.model.graph import Graph
 from caffe_scnn.model.net import Net
@@ -211,6 +212,36 @@ def test_golden_nets_as_convolutions(golden_dir):
     for name, got in reference.run(result.net, inputs).items():
         want = arrays[f"out/{name}"]
         assert np.abs(got.reshape(want.shape) - want).max() <= 2e-5 * np.abs(want).max()
+
+
+TRAIN_VAL = """
+layer { name: "data" type: "Data" top: "data" top: "label"
+  transform_param { crop_size: 6 mean_value: 1 mean_value: 2 mean_value: 3 scale: 0.5 }
+  data_param { source: "train_lmdb" batch_size: 4 backend: LMDB } }
+layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
+  inner_product_param { num_output: 3 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
+"""
+
+
+def test_a_net_for_training_becomes_one_for_deployment(tmp_path):
+    path, out = tmp_path / "train_val.prototxt", tmp_path / "out"
+    path.write_text(TRAIN_VAL)
+    passes = "--pass", "strip_training", "--pass", "data_to_input"
+    notes = answer("convert", path, "-o", out, *passes)["notes"]
+    assert any("crop 6, mean 1 2 3, scale 0.5" in note for note in notes)
+    net = load(out / "deploy.prototxt")
+    assert [layer.type for layer in net] == ["Input", "InnerProduct"]
+    assert infer_shapes(net).blobs == {"data": (4, 3, 6, 6), "fc": (4, 3)}
+
+
+def test_a_shape_that_the_prototxt_does_not_give_is_asked_for_and_taken(tmp_path):
+    path, out = tmp_path / "train_val.prototxt", tmp_path / "out"
+    path.write_text(TRAIN_VAL.replace("crop_size: 6", ""))
+    passes = "--pass", "strip_training", "--pass", "data_to_input"
+    assert "--input-shape data=" in refusal("convert", path, "-o", out, *passes)
+    answer("convert", path, "-o", out, *passes, "--input-shape", "data=1,3,9,8")
+    assert infer_shapes(load(out / "deploy.prototxt")).blobs["data"] == (1, 3, 9, 8)
 
 
 # --- on the command line ---------------------------------------------------------------------

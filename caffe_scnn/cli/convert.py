@@ -106,6 +106,7 @@ def command(
                 outputs=outputs.split(",") if outputs else (),
                 input_size=input_size,
                 allow_missing=opening.allow_missing,
+                inputs=dict(opening.shapes),
             )
             save(converted.net, folder, weights=converted.weights)
         lines = [*converted.notes, f"wrote {place}"]

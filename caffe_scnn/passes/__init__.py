@@ -7,6 +7,7 @@ Passes that need to be told something stand beside the table: ``resize_input``, 
 from __future__ import annotations
 
 from caffe_scnn.passes.base import Pass, PassResult
+from caffe_scnn.passes.data_to_input import data_to_input
 from caffe_scnn.passes.fc_to_conv import fc_to_conv
 from caffe_scnn.passes.fold_batch_norm import fold_batch_norm
 from caffe_scnn.passes.remove_dead import remove_dead
@@ -16,6 +17,7 @@ from caffe_scnn.passes.to_stock import to_stock
 from caffe_scnn.passes.undo_splits import undo_splits
 
 PASSES: dict[str, Pass] = {
+    "data_to_input": data_to_input,
     "fc_to_conv": fc_to_conv,
     "fold_batch_norm": fold_batch_norm,
     "remove_dead": remove_dead,

@@ -1,12 +1,13 @@
-"""Folds BatchNorm, Scale and Bias into the convolution or fully connected layer before them.
+"""Folds BatchNorm, BN, Scale and Bias into the convolution or fully connected layer before them.
 
 Given ``y = W x + b`` and ``z = s · y + t`` for each output channel (s, t of a BatchNorm:
-1/√(σ² + eps) and −μ/√(σ² + eps)), the result is ``z = (s W) x + (s b + t)``.
+1/√(σ² + eps) and −μ/√(σ² + eps)), the result is ``z = (s W) x + (s b + t)``. BN is the layer of
+yjxiong's fork and of SegNet.
 
 Folded: a layer that is the only reader of a Convolution, DepthwiseConvolution or InnerProduct and
 has one scale and shift a channel, whether it works in place or not, one after the other.
-Left alone, with a note: shared weights; a BatchNorm with the batch's own statistics; a Scale with
-two bottoms or over other axes; a BatchNorm that follows anything else.
+Left alone, with a note: shared weights; a BatchNorm or BN with the batch's own statistics; a Scale
+with two bottoms or over other axes; any of them that follows anything else.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from caffe_scnn.model.net import Layer, Net
 from caffe_scnn.passes.base import PassResult, check_shapes
 
 LINEAR = ("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution", "InnerProduct")
-AFFINE = ("BatchNorm", "Scale", "Bias")
+AFFINE = ("BatchNorm", "BN", "Scale", "Bias")
 
 
 def fold_batch_norm(net: Net) -> PassResult:
-    """Fold every BatchNorm, Scale and Bias that follows a linear layer (see the module).
+    """Fold every BatchNorm, BN, Scale and Bias that follows a linear layer (see the module).
 
     Raises
     ------
