@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from caffe_scnn.layers.base import (
     Array,
@@ -21,7 +20,7 @@ from caffe_scnn.model.net import Layer
 from caffe_scnn.proto import caffe_pb2 as pb
 
 CORNER, CENTER_SIZE = pb.PriorBoxParameter.CORNER, pb.PriorBoxParameter.CENTER_SIZE
-Indices = NDArray[np.int64]
+BLOCK = 128  # boxes whose overlaps are computed at once
 
 
 class DetectionOutput(LayerType):
@@ -109,13 +108,17 @@ class DetectionOutput(LayerType):
         if param.nms_param.top_k > -1 and param.nms_param.HasField("top_k"):
             candidates = candidates[: param.nms_param.top_k]
         threshold, kept = param.nms_param.nms_threshold, list[int]()
-        chosen = np.empty((len(candidates), 4))  # the boxes of ``kept``
-        for at in candidates.tolist():
-            if (_overlaps(boxes[at], chosen[: len(kept)]) <= threshold).all():
-                chosen[len(kept)] = boxes[at]
-                kept.append(at)
-                if param.nms_param.eta < 1 and threshold > 0.5:
-                    threshold *= param.nms_param.eta
+        for begin in range(0, len(candidates), BLOCK):
+            part = candidates[begin : begin + BLOCK]
+            within = _overlaps(boxes[part], boxes[part])
+            # the largest overlap of each with one that is kept already
+            worst = _overlaps(boxes[part], boxes[kept]).max(axis=1, initial=0.0)
+            for i, at in enumerate(part.tolist()):
+                if worst[i] <= threshold:
+                    kept.append(at)
+                    np.maximum(worst, within[i], out=worst)
+                    if param.nms_param.eta < 1 and threshold > 0.5:
+                        threshold *= param.nms_param.eta
         return kept
 
 
@@ -133,14 +136,16 @@ def _decode(layer: Layer, locations: Array, priors: Array, variances: Array) -> 
     return np.concatenate([middle - half, middle + half], 1)
 
 
-def _overlaps(box: Array, others: Array) -> Array:
-    """Intersection over union of a box with each of others (n, 4); 0 where they do not meet."""
-    size = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    common: Array = np.where((size > 0).all(axis=1), size[:, 0] * size[:, 1], 0.0)
-    union = _areas(box[None]) + _areas(others) - common
-    return np.divide(common, union, out=np.zeros(len(others)), where=common > 0)
+def _overlaps(boxes: Array, others: Array) -> Array:
+    """Intersection over union (n, m) of boxes (n, 4) with others (m, 4)."""
+    (left, top, right, bottom), (left_, top_, right_, bottom_) = boxes.T, others.T
+    width = (np.minimum.outer(right, right_) - np.maximum.outer(left, left_)).clip(0)
+    height = (np.minimum.outer(bottom, bottom_) - np.maximum.outer(top, top_)).clip(0)
+    common: Array = width * height
+    union = _areas(boxes)[:, None] + _areas(others) - common
+    return np.divide(common, union, out=np.zeros_like(common), where=common > 0)
 
 
 def _areas(boxes: Array) -> Array:
-    size = boxes[:, 2:] - boxes[:, :2]
-    return np.where((size >= 0).all(axis=1), size[:, 0] * size[:, 1], 0.0)
+    size = (boxes[:, 2:] - boxes[:, :2]).clip(0)
+    return np.asarray(size[:, 0] * size[:, 1])
