@@ -127,3 +127,38 @@ def test_detections_that_overlap_too_much_fall(threshold, eta, kept):
     inputs = {"b0": np.zeros((1, 8)), "b1": np.array([[0.1, 0.9, 0.2, 0.8]]), "b2": priors}
     got = Executor(net).run(inputs)["x"]
     assert np.allclose(got[0, 0, :, 2], [0.9, 0.8][:kept])
+
+
+@pytest.mark.parametrize("eta", [1, 0.97])
+def test_many_detections_fall_as_in_a_plain_program(eta):
+    """Box after box against all that are kept, several blocks of them."""
+    rng = np.random.default_rng(0)
+    count = 500
+    net = one(
+        "DetectionOutput",
+        "detection_output_param { num_classes: 2 keep_top_k: 999 "
+        f"nms_param {{ nms_threshold: 0.6 eta: {eta} }} }}",
+        (1, 4 * count), (1, 2 * count), (1, 2, 4 * count),
+    )  # fmt: skip
+    low = rng.random((count, 2)).astype(np.float32)
+    boxes = np.hstack([low, low + rng.uniform(0.2, 0.6, (count, 2)).astype(np.float32)])
+    scores = rng.random((count, 2)).astype(np.float32)
+    priors = np.stack([boxes.ravel(), np.full(4 * count, 0.1)])[None]
+    inputs = {"b0": np.zeros((1, 4 * count)), "b1": scores.reshape(1, -1), "b2": priors}
+    kept, threshold = [], 0.6
+    for at in np.argsort(-scores[:, 1]):
+        if all(intersection_over_union(boxes[at], boxes[k]) <= threshold for k in kept):
+            kept.append(at)
+            threshold *= eta if threshold > 0.5 else 1
+    assert 130 < len(kept) < count
+    got = Executor(net).run(inputs)["x"][0, 0]
+    assert np.allclose(got[:, 2], scores[kept, 1])
+    assert np.allclose(got[:, 3:], boxes[kept])
+
+
+def intersection_over_union(a, b):
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0
+    both = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return width * height / (both - width * height)
