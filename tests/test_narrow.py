@@ -155,7 +155,7 @@ def test_random_nets(seed):
 
 def test_random_nets_lose_something():
     taken = 0
-    for seed in range(60):
+    for seed in range(80):
         channels = Channels(random_net(seed))
         taken += int(balanced(channels, np.ones(channels.count, bool))[0].any())
     assert taken > 10

@@ -69,6 +69,8 @@ def _tops(channels: Channels, layer: Layer, bottoms: Sequence[Array]) -> list[Ar
         return [_linear(channels, layer, constants) for constants in bottoms]
     if not any(np.isfinite(constants).any() for constants in bottoms):
         return varying
+    if layer.type == "Upsample" and len(bottoms) > 1:
+        return varying  # its mask holds places, which no noise can stand for
     coupling = layer_type(layer).coupling(layer)
     if coupling is Coupling.CONCATENATES and len(extents) == 1:
         return [np.concatenate(bottoms)]
