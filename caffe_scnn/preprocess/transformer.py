@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_scnn.errors import FormatError, ModelError
-from caffe_scnn.preprocess.geometry import Geometry, Size, pixels
+from caffe_scnn.preprocess.geometry import Geometry, Size
+from caffe_scnn.preprocess.geometry import pixels as sizes
 from caffe_scnn.preprocess.mean import Mean, read_mean
 from caffe_scnn.preprocess.settings import Preprocess
 
@@ -50,6 +51,7 @@ class Transformer:
             )
         self.geometry = Geometry.towards(self.size, settings.resize, settings.crop)
         self.mean_size: Size | None = None  # that pictures must have before the crop
+        self._uncut_mean: Values | None = None  # (H, W, C)
         self.mean = self._fit_mean(settings.mean)
         self.scale = np.float32(settings.scale)
 
@@ -67,23 +69,82 @@ class Transformer:
         OSError
             The file cannot be read.
         """
-        picture = self.geometry.resized(self._read(path))
-        found = picture.shape[:2]
+        return self.values(self.resized(self.read(path)), name=str(path))
+
+    def read(self, path: Path) -> NDArray[np.uint8]:
+        """Return the pixels of a file, (H, W, C) in the order of ``channels``.
+
+        Raises
+        ------
+        FormatError
+            The file is no picture.
+        OSError
+            The file cannot be read.
+        """
+        import cv2
+
+        flag = cv2.IMREAD_GRAYSCALE if self.channels == "gray" else cv2.IMREAD_COLOR
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+        picture = cv2.imdecode(content, flag) if content.size else None
+        if picture is None:
+            raise FormatError("not a picture that OpenCV can read", str(path))
+        values = np.asarray(picture, np.uint8).reshape(*picture.shape[:2], self.planes)
+        return values[:, :, ::-1] if self.channels == "rgb" else values
+
+    def resized(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Resize (H, W, C) as the settings say; what is cut off comes later."""
+        return self.geometry.resized(pixels)
+
+    def values(
+        self, pixels: NDArray[Any], place: tuple[int, int] | None = None, name: str = "a picture"
+    ) -> Values:
+        """Cut resized pixels to the net's size, subtract the mean and scale.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (H, W, C)
+        place : (top, left), optional
+            Where to cut the net's size out; in the middle by default. A mean picture is cut at the
+            same place.
+        name : str
+            The file, for messages.
+
+        Returns
+        -------
+        ndarray of shape (C, H, W)
+
+        Raises
+        ------
+        FormatError
+            The size does not lead to the net's.
+        """
+        found = pixels.shape[:2]
         if self.mean_size not in (None, found):
             raise FormatError(
-                f"{pixels(found)} pixels, but the mean picture has {pixels(self.mean_size)}; use "
+                f"{sizes(found)} pixels, but the mean picture has {sizes(self.mean_size)}; use "
                 "--resize, or one mean value per channel",
-                str(path),
+                name,
             )
-        picture = self.geometry.cropped(picture, str(path))
-        if picture.shape[:2] != self.size:
+        if place is None:
+            return self._centre(pixels, name)
+        mean = self.mean
+        if self._uncut_mean is not None and self._uncut_mean.shape[:2] == found:
+            mean = self._cut(self._uncut_mean, place)
+        return (self._cut(pixels, place).astype(np.float32) - mean) * self.scale
+
+    def _cut(self, pixels: NDArray[Any], place: tuple[int, int]) -> NDArray[Any]:
+        (top, left), (height, width) = place, self.size
+        return pixels[top : top + height, left : left + width].transpose(2, 0, 1)
+
+    def _centre(self, pixels: NDArray[Any], name: str) -> Values:
+        cut = self.geometry.cropped(pixels, name)
+        if cut.shape[:2] != self.size:
             raise FormatError(
-                f"{pixels(picture.shape[:2])} pixels, but the net takes {pixels(self.size)}; use "
+                f"{sizes(cut.shape[:2])} pixels, but the net takes {sizes(self.size)}; use "
                 "--resize or --crop",
-                str(path),
+                name,
             )
-        planes = picture[None] if picture.ndim == 2 else picture.transpose(2, 0, 1)
-        return self._scaled(planes)
+        return self._scaled(cut.transpose(2, 0, 1))
 
     def pictures(self, paths: Sequence[Path]) -> Values:
         """Read several pictures: (N, C, H, W)."""
@@ -116,8 +177,8 @@ class Transformer:
         mean = ", ".join(f"{value:.4g}" for value in averages)
         if self.mean.shape[1:] != (1, 1):
             mean = f"mean picture, {mean} on average"
-        sizes = self.geometry.describe()
-        return f"{self.channels} pixels, {sizes}, (pixel - [{mean}]) * {float(self.scale):.6g}"
+        steps = self.geometry.describe()
+        return f"{self.channels} pixels, {steps}, (pixel - [{mean}]) * {float(self.scale):.6g}"
 
     def _fit_mean(self, mean: Mean | None) -> Values:
         """Return the mean as (C, 1, 1), or cut to (C, H, W).
@@ -148,26 +209,15 @@ class Transformer:
             uncut = self.geometry.resized(uncut)
         else:
             self.mean_size = (mean.shape[1], mean.shape[2])
+        self._uncut_mean = uncut
         cut = self.geometry.cropped(uncut, file)
         if cut.shape[:2] != self.size:
             raise FormatError(
-                f"the mean picture has {pixels(mean.shape[1:])} pixels; it must have the size of "
-                f"the pictures before the crop, or {pixels(self.size)} as the net",
+                f"the mean picture has {sizes(mean.shape[1:])} pixels; it must have the size of "
+                f"the pictures before the crop, or {sizes(self.size)} as the net",
                 file,
             )
         return cut.transpose(2, 0, 1)
-
-    def _read(self, path: Path) -> NDArray[np.uint8]:
-        """Pixels (H, W) or (H, W, 3) in the order of ``channels``."""
-        import cv2
-
-        flag = cv2.IMREAD_GRAYSCALE if self.channels == "gray" else cv2.IMREAD_COLOR
-        content = np.frombuffer(path.read_bytes(), np.uint8)
-        picture = cv2.imdecode(content, flag) if content.size else None
-        if picture is None:
-            raise FormatError("not a picture that OpenCV can read", str(path))
-        values = np.asarray(picture, np.uint8)
-        return values[:, :, ::-1] if self.channels == "rgb" else values
 
     def _scaled(self, values: NDArray[Any]) -> Values:
         return (values.astype(np.float32) - self.mean) * self.scale
