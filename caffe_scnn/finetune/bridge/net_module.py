@@ -117,6 +117,10 @@ class NetModule(nn.Module):
             self._plans[key] = plan[::-1]
         return self._plans[key]
 
+    def needed(self, blobs: Sequence[str]) -> list[LayerModule]:
+        """Return the layers that make these blobs of the inputs, in order."""
+        return [self.layers[i] for i in self._plan(frozenset(self.inputs), tuple(blobs))]  # type: ignore[misc]
+
     def reset_state(self) -> None:
         """Let recurrent layers begin with zeros again."""
         for module in self.modules():

@@ -8,9 +8,10 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from caffe_scnn.finetune.bridge.base import LayerModule, per_channel
+from caffe_scnn.model.net import Layer
 
 
 class ReLU(LayerModule):
@@ -132,15 +133,24 @@ class Dropout(LayerModule):
     """Values dropped at random while training; the identity at TEST.
 
     With ``scale_train: false`` training does not scale, so TEST multiplies by the share kept.
+
+    Attributes
+    ----------
+    drops : bool
+        False: the identity while training, too.
     """
 
     types: ClassVar[tuple[str, ...]] = ("Dropout",)
+
+    def __init__(self, layer: Layer, blobs: Sequence[nn.Parameter]) -> None:
+        super().__init__(layer, blobs)
+        self.drops = True
 
     def forward(self, *bottoms: Tensor) -> Sequence[Tensor]:
         """Drop, or pass on."""
         param = self.layer.proto.dropout_param
         keep = 1 - param.dropout_ratio
-        if self.training:
+        if self.training and self.drops:
             dropped = F.dropout(bottoms[0], param.dropout_ratio)
             return (dropped if param.scale_train else dropped * keep,)
         return (bottoms[0] if param.scale_train else bottoms[0] * keep,)

@@ -6,9 +6,11 @@ from difflib import get_close_matches
 
 from caffe_scnn.errors import CaffeScnnError
 from caffe_scnn.finetune.methods.base import Constraint, Method, Step
+from caffe_scnn.finetune.methods.gradual import Gradual
 from caffe_scnn.finetune.methods.keep import Keep
+from caffe_scnn.finetune.methods.rigl import RigL
 
-FINETUNE_METHODS: tuple[type[Method], ...] = (Keep,)
+FINETUNE_METHODS: tuple[type[Method], ...] = (Keep, Gradual, RigL)
 
 __all__ = ["FINETUNE_METHODS", "Constraint", "Method", "Step", "finetune_method"]
 

@@ -66,6 +66,11 @@ class Constraint:
     def after_step(self, step: Step) -> None:
         """Change weights after the optimiser has moved them."""
 
+    @property
+    def settled(self) -> bool:
+        """The net is by now as small as it is to become: it may be judged by its accuracy."""
+        return True
+
     def finish(self, net: Net) -> Net:
         """Return the net that is written, made of the one with the trained blobs."""
         return net

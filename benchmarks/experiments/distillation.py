@@ -1,0 +1,241 @@
+"""Sparse ImageNet nets: what distillation without labels gives back of what pruning took.
+
+Usage: ``CAFFE_SCNN_DATA=… python benchmarks/experiments/distillation.py WORK [options]``
+
+A net is pruned on calibration pictures (``obs``, one shot), then trained to answer as the original
+does, on the same pictures and without labels. The even pictures train and the odd ones are the
+test, then the other way round. Every result is a JSON file in WORK; what is there already is not
+done again, and a training that was interrupted goes on. ``--table`` prints what there is.
+
+The two halves have no class in common: each class has one picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from caffe_scnn.calibrate import Calibration, Images
+from caffe_scnn.decompose import Goal, Obs, Recipe, compress
+from caffe_scnn.engine import Executor
+from caffe_scnn.evaluate.labels import read_list
+from caffe_scnn.finetune.data import Files
+from caffe_scnn.finetune.recipe import FinetuneRecipe
+from caffe_scnn.finetune.trainer import Data, Trainer
+from caffe_scnn.layers.summary import summarize
+from caffe_scnn.loading import load
+from caffe_scnn.model.net import Net
+from caffe_scnn.preprocess import Preprocess, Transformer
+from caffe_scnn.save import CAFFEMODEL, PROTOTXT, save
+
+Answers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, its pointwise layers, and blobs along it for the student to match."""
+
+    files: tuple[str, str, str]
+    preprocess: Preprocess
+    layers: tuple[str, ...]
+    responses: tuple[str, ...]
+
+
+CASES = {
+    "mobilenet": Case(
+        ("mobilenet_v1_075", "deploy.prototxt", "weights.caffemodel"),
+        Preprocess(mean=(127.5, 127.5, 127.5), scale=1 / 127.5, crop=224),
+        ("conv*/pw",),
+        ("conv[2468]/pw*", "conv1[0234]/pw*"),
+    ),
+    "squeezenet": Case(
+        ("squeezenet", "deploy.prototxt", "squeezenet.caffemodel"),
+        Preprocess(mean=(104, 117, 123), crop=227),
+        ("fire*/conv1x1_*", "conv_final"),
+        ("fire[3579]/concat",),
+    ),
+}
+RECIPE = """
+method = "keep"
+[train]
+steps = {steps}
+batch = 8
+optimizer = "adam"
+learning_rate = {rate}
+warmup = 0.05
+evaluate = 1.0
+[goals]
+temperature = 2.0
+responses = {responses}
+response_weight = {weight}
+[augment]
+mirror = true
+area = [0.25, 1.0]
+colour = 0.3
+"""
+
+
+class Bench:
+    """One model, its pictures and the folder of results."""
+
+    def __init__(self, name: str, work: Path) -> None:
+        data = Path(os.environ["CAFFE_SCNN_DATA"]) / "data"
+        self.name, self.work, self.case = name, work, CASES[name]
+        folder, prototxt, caffemodel = self.case.files
+        self.net = load(data / folder / prototxt, data / folder / caffemodel)
+        listed = read_list(data / "imagenet" / "val.txt", data / "imagenet" / "images")
+        self.paths = [picture.path for picture in listed]
+        self.labels = np.array([picture.label for picture in listed], np.int64)
+        size = self.case.preprocess.crop
+        self.transformer = Transformer(self.case.preprocess, "data", (1, 3, size, size))
+
+    def half(self, fold: int) -> list[int]:
+        """Return the pictures that one fold trains on."""
+        return list(range(fold, len(self.paths), 2))
+
+    def answers(self, net: Net) -> Answers:
+        """Return the class of every picture."""
+        executor = Executor(net, threads=1)
+        found = []
+        for start in range(0, len(self.paths), 10):
+            pixels = self.transformer.pictures(self.paths[start : start + 10])
+            (scores,) = executor.run({executor.inputs[0]: pixels}).values()
+            found.append(scores.reshape(len(pixels), -1).argmax(axis=1))
+        return np.concatenate(found)
+
+    def sparse(self, fold: int, density: float) -> Net:
+        """Return the net pruned on one half."""
+        place = self.work / f"{self.name}-{density:g}-{fold}"
+        if not (place / PROTOTXT).exists():
+            pixels = self.transformer.pictures([self.paths[i] for i in self.half(fold)])
+            recipe = Recipe(Goal(Obs(), density=density), layers=self.case.layers)
+            calibration = Calibration(Images(pixels, batch=10), threads=1)
+            place.mkdir(parents=True, exist_ok=True)
+            save(compress(self.net, recipe, calibration=calibration).net, place)
+        return load(place / PROTOTXT, place / CAFFEMODEL)
+
+    def distilled(self, fold: int, density: float, options: argparse.Namespace) -> Net:
+        """Train the pruned net on some pictures of its half."""
+        pictures = self.half(fold)[: options.pictures]
+        case, data = self.case, Files([self.paths[i] for i in pictures], self.transformer)
+        text = RECIPE.format(
+            steps=options.steps,
+            rate=options.rate,
+            responses=json.dumps(case.responses),
+            weight=options.weight,
+        )
+        trainer = Trainer(
+            self.sparse(fold, density),
+            FinetuneRecipe.parse(text),
+            Data(data, self.transformer, workers=1),
+            teacher=self.net,
+        )
+        checkpoint = self.work / f"{self.key(fold, density, options)}.pt"
+        if checkpoint.exists():
+            trainer.resume(checkpoint)
+        trainer.run(checkpoint, told)
+        return trainer.result()
+
+    def key(self, fold: int, density: float, options: argparse.Namespace) -> str:
+        """Name a result."""
+        return (
+            f"{self.name}-{density:g}-{fold}-{options.pictures}p-{options.steps}s-"
+            f"{options.rate:g}-{options.weight:g}"
+        )
+
+
+def told(step: int, total: int, row: dict[str, float]) -> None:
+    """Print the course."""
+    if step % 10 == 0:
+        print(step, total, {name: round(value, 4) for name, value in row.items()}, flush=True)
+
+
+def measure(bench: Bench, fold: int, options: argparse.Namespace) -> None:
+    """Make the result of one fold unless it is there."""
+    key = bench.key(fold, options.density, options)
+    path = bench.work / f"{key}.json"
+    if path.exists():
+        return
+    pruned = bench.sparse(fold, options.density)
+    trained = bench.distilled(fold, options.density, options)
+    place = bench.work / key
+    place.mkdir(exist_ok=True)
+    save(trained, place)
+    test = [i for i in range(len(bench.paths)) if i not in set(bench.half(fold))]
+    answers = {
+        name: bench.answers(net)[test]
+        for name, net in (("original", bench.net), ("pruned", pruned), ("trained", trained))
+    }
+    right = {name: (found == bench.labels[test]).tolist() for name, found in answers.items()}
+    agrees = {name: (found == answers["original"]).tolist() for name, found in answers.items()}
+    before, after = summarize(bench.net).total, summarize(trained).total
+    macs = [before.nonzero_macs, after.nonzero_macs]
+    result = {"right": right, "agrees": agrees, "macs": macs, **vars(options), "fold": fold}
+    path.write_text(json.dumps(result, default=str))
+
+
+def table(work: Path) -> None:
+    """Print a line for every pair of folds."""
+    folds: dict[tuple[object, ...], list[dict[str, object]]] = {}
+    for path in sorted(work.glob("*.json")):
+        result = json.loads(path.read_text())
+        key = tuple(result[n] for n in ("model", "density", "pictures", "steps", "rate", "weight"))
+        folds.setdefault(key, []).append(result)
+    print(
+        "| model | density of 1x1 | pictures | steps | top-1 | pruned | distilled | gained | ",
+        end="",
+    )
+    print("of the loss | same class, pruned | distilled | MACs | folds |")
+    print("|---|" + "--:|" * 12)
+    for key, results in folds.items():
+        right, agrees = (
+            {n: np.concatenate([r[what][n] for r in results]) * 100.0 for n in results[0][what]}
+            for what in ("right", "agrees")
+        )
+        gain = right["trained"] - right["pruned"]
+        lost = right["original"].mean() - right["pruned"].mean()
+        print(
+            f"| {key[0]} | {key[1]} | {key[2]} | {key[3]} | {right['original'].mean():.1f} | "
+            f"{right['pruned'].mean():.1f} | {right['trained'].mean():.1f} | {gain.mean():+.1f} ± "
+            f"{1.96 * gain.std() / np.sqrt(len(gain)):.1f} | {100 * gain.mean() / lost:.0f} % | "
+            f"{agrees['pruned'].mean():.1f} | {agrees['trained'].mean():.1f} | "
+            f"{results[0]['macs'][0] / results[0]['macs'][1]:.2f}x fewer | {len(results)} |"
+        )
+
+
+def main() -> None:
+    """Do what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--model", choices=sorted(CASES), default="mobilenet")
+    parser.add_argument("--density", type=float, default=0.2)
+    parser.add_argument("--pictures", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--rate", type=float, default=5e-4)
+    parser.add_argument("--weight", type=float, default=1.0)
+    parser.add_argument("--fold", type=int, choices=(0, 1), help="[both]")
+    parser.add_argument("--oneshot", action="store_true", help="prune only")
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    if options.table:
+        table(options.work)
+        return
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    bench = Bench(options.model, options.work)
+    for fold in (0, 1) if options.fold is None else (options.fold,):
+        if options.oneshot:
+            bench.sparse(fold, options.density)
+        else:
+            measure(bench, fold, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Where training images come from: files, arrays, or a database of Caffe's Datum messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caffe_scnn.errors import FormatError
+from caffe_scnn.evaluate.arrays import ONLY, read_arrays
+from caffe_scnn.evaluate.labels import read_labelled_arrays, read_list
+from caffe_scnn.finetune.data.database import Database, is_database
+from caffe_scnn.preprocess import Transformer
+
+Pixels = NDArray[Any]
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+class Source(Protocol):
+    """Images that can be read in any order, from several threads."""
+
+    labels: NDArray[np.int64] | None
+
+    def __len__(self) -> int:
+        """Count them."""
+        ...
+
+    def read(self, index: int) -> Pixels:
+        """Return the pixels of one, (H, W, C) in the order of the net's channels."""
+        ...
+
+
+class Files:
+    """Pictures in files.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    transformer : Transformer
+        Its order of channels counts.
+    labels : ndarray of shape (images,), optional
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        transformer: Transformer,
+        labels: NDArray[np.int64] | None = None,
+    ) -> None:
+        self._paths = paths
+        self._transformer = transformer
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def read(self, index: int) -> Pixels:
+        """Decode a file."""
+        return self._transformer.read(self._paths[index])
+
+
+class Arrays:
+    """Pixels in memory, (N, C, H, W)."""
+
+    def __init__(self, pixels: Pixels, labels: NDArray[np.int64] | None = None) -> None:
+        self._pixels = pixels[:, None] if pixels.ndim == 3 else pixels
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def read(self, index: int) -> Pixels:
+        """Put channels last."""
+        return np.asarray(self._pixels[index].transpose(1, 2, 0))
+
+
+class Part:
+    """Some images of another source."""
+
+    def __init__(self, source: Source, chosen: NDArray[np.int64]) -> None:
+        self._source = source
+        self._chosen = chosen
+        self.labels = None if source.labels is None else source.labels[chosen]
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def read(self, index: int) -> Pixels:
+        """Read the image that has this place in the part."""
+        return self._source.read(int(self._chosen[index]))
+
+
+def open_source(path: Path, transformer: Transformer, folder: Path | None = None) -> Source:
+    """Open whatever ``path`` is.
+
+    Parameters
+    ----------
+    path : Path
+        A folder of pictures (unlabelled, all below it); a list of ``name label`` lines; an npz
+        with ``x``, pixels (N, C, H, W), and perhaps ``y``, classes, or an npy; a folder with an
+        LMDB or LevelDB of Datum messages.
+    transformer : Transformer
+        Of the net's input.
+    folder : Path, optional
+        Where the names of a list start; the list's own folder by default.
+
+    Raises
+    ------
+    FormatError
+        It is none of these, or empty.
+    OSError
+        It cannot be read.
+    """
+    if is_database(path):
+        return Database(path, transformer)
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        if not found:
+            raise FormatError(
+                f"neither pictures ({', '.join(SUFFIXES)}) nor a database in this folder", str(path)
+            )
+        return Files(found, transformer)
+    if path.suffix.lower() in (".npz", ".npy"):
+        return _arrays(path)
+    listed = read_list(path, folder or path.parent)
+    labels = np.array([picture.label for picture in listed], np.int64)
+    return Files([picture.path for picture in listed], transformer, labels)
+
+
+def _arrays(path: Path) -> Arrays:
+    arrays = read_arrays(path)
+    if {"x", "y"} <= arrays.keys():
+        x, labels = read_labelled_arrays(path)
+        return Arrays(_images(x, path), labels)
+    only = arrays.get("x", arrays.get(ONLY))
+    if only is None:
+        raise FormatError(
+            "images are an npy, or an npz with x and perhaps y, their classes", str(path)
+        )
+    return Arrays(_images(only, path))
+
+
+def _images(values: Pixels, path: Path) -> Pixels:
+    if values.dtype.kind not in "biuf" or values.ndim not in (3, 4) or not len(values):
+        raise FormatError(
+            f"images are numbers of shape (N, C, H, W), not {values.dtype} of {values.shape}",
+            str(path),
+        )
+    return values
