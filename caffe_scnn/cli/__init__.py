@@ -13,6 +13,7 @@ COMMANDS = {
     "convert": "Bring a model to the current format; on request select a phase, fold, make stock.",
     "compress": "Make a model's weights sparse and write it as an ordinary Caffe model.",
     "sensitivity": "Show what a model loses when one layer alone gets smaller.",
+    "finetune": "Train a model, on labels or to answer like its original, and keep it small.",
     "run": "Run a model on arrays and write its blobs.",
     "classify": "Name the classes of pictures.",
     "detect-train": "Train a detector on top of a classification net.",

@@ -102,8 +102,9 @@ class Trainer:
                 "use its deploy prototxt"
             )
         self._freeze()
-        labelled = data.training.labels is not None
-        by_labels, by_teacher = recipe.goals.resolve(labelled)
+        self.images = len(data.training)
+        self.labelled = data.training.labels is not None
+        by_labels, by_teacher = recipe.goals.resolve(self.labelled)
         dropout = recipe.train.dropout
         for own in self.module.modules():
             if isinstance(own, BatchNorm):
@@ -114,7 +115,7 @@ class Trainer:
         if by_teacher or recipe.goals.responses:
             original = teacher or net
             guide = (NetModule(original).to(self.team.device), original)
-        self.objective = Objective(self.module, student, recipe.goals, labelled, guide)
+        self.objective = Objective(self.module, student, recipe.goals, self.labelled, guide)
         self.constraint = recipe.method.attach(self.module, recipe.layers)
         self._trained = self.objective.parameters_used()
         used = {id(parameter) for parameter in self._trained}
