@@ -62,6 +62,14 @@ CASES = {
         ("fire[3579]/concat",),
     ),
 }
+# What the table in docs/finetuning.md is made of: model, pictures to train on, fold.
+PROGRAMME = (
+    ("mobilenet", 300, 0),
+    ("mobilenet", 300, 1),
+    ("squeezenet", 300, 0),
+    ("squeezenet", 300, 1),
+    *(("mobilenet", pictures, fold) for pictures in (100, 30) for fold in (0, 1)),
+)
 RECIPE = """
 method = "keep"
 [train]
@@ -222,6 +230,7 @@ def main() -> None:
     parser.add_argument("--weight", type=float, default=1.0)
     parser.add_argument("--fold", type=int, choices=(0, 1), help="[both]")
     parser.add_argument("--oneshot", action="store_true", help="prune only")
+    parser.add_argument("--all", action="store_true", help="the whole programme, in turn")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -229,6 +238,11 @@ def main() -> None:
         table(options.work)
         return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    if options.all:
+        for model, pictures, fold in PROGRAMME:
+            options.model, options.pictures = model, pictures
+            measure(Bench(model, options.work), fold, options)
+        return
     bench = Bench(options.model, options.work)
     for fold in (0, 1) if options.fold is None else (options.fold,):
         if options.oneshot:

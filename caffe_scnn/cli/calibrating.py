@@ -23,8 +23,7 @@ from caffe_scnn.evaluate.data_layer import read_source
 from caffe_scnn.evaluate.labels import read_labelled_arrays, read_list
 from caffe_scnn.model.net import Net
 from caffe_scnn.preprocess import Transformer
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+from caffe_scnn.preprocess.transformer import SUFFIXES
 
 # Of so many images the last one is held back, and these are checked on while a drop is searched.
 HELD_BACK = 10

@@ -271,12 +271,7 @@ class Work:
         curves = plots(trainer.log.rows)
         if curves:
             write_plot(folder / CURVES, *curves)
-        labelled = trainer.recipe.goals.resolve(trainer.labelled)[0] > 0
-        source = (
-            self.sources.data if labelled and self.sources.data.is_file() else Path("train.txt")
-        )
-        root = self.sources.root or self.sources.data.parent
-        images = Images(str(source), f"{root}/", trainer.images)
+        images = Images.of(self.sources.data, self.sources.root, trainer.images)
         write_caffe_files(folder, result, self.recipe, settings, transformer, images)
 
     def _judge(
@@ -308,10 +303,15 @@ def plots(rows: list[dict[str, float]]) -> list[Plot]:
     losses = [name for name in names if "loss" in name or name == "penalty"]
     percents = [name for name in names if name.endswith(("agreement", "top1"))]
     rest = [name for name in names if name not in (*losses, *percents, "step")]
-    groups = (("loss", losses), ("percent", percents), ("share", rest))
+    groups = (("loss", losses, True), ("percent", percents, False), ("other", rest, False))
     return [
-        Plot([_series(rows, name) for name in chosen], "step", label)
-        for label, chosen in groups
+        Plot(
+            [_series(rows, name) for name in chosen],
+            "step",
+            label if len(chosen) > 1 else chosen[0].replace("_", " "),
+            log_y=logarithmic,
+        )
+        for label, chosen, logarithmic in groups
         if chosen
     ]
 
@@ -330,7 +330,12 @@ def _report(
 ) -> Report:
     rows = trainer.log.rows
     every = max(1, -(-len(rows) // SHOWN))
-    shown = [row for i, row in enumerate(rows) if i % every == 0 or i == len(rows) - 1]
+    last = len(rows) - 1
+    shown = [
+        {**row, "step": int(row["step"])}
+        for i, row in enumerate(rows)
+        if i % every == 0 or i == last
+    ]
     columns = tuple(
         Column(name, name.replace("_", " "), count if name == "step" else significant)
         for name in trainer.log.columns()

@@ -17,6 +17,9 @@ from caffe_scnn.preprocess.settings import Preprocess
 
 Values = NDArray[np.float32]
 
+# Names of files that are taken for pictures where a folder is given.
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
 
 class Transformer:
     """Turns pictures and pixel arrays into the values of one net input.

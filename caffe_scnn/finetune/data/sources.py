@@ -14,10 +14,9 @@ from caffe_scnn.evaluate.arrays import ONLY, read_arrays
 from caffe_scnn.evaluate.labels import read_labelled_arrays, read_list
 from caffe_scnn.finetune.data.database import Database, is_database
 from caffe_scnn.preprocess import Transformer
+from caffe_scnn.preprocess.transformer import SUFFIXES
 
 Pixels = NDArray[Any]
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 class Source(Protocol):
