@@ -221,6 +221,17 @@ def test_training_order_is_given_by_seed_and_epoch():
     assert order(training, 0, skip=1) == first[1:]
 
 
+def test_an_image_is_another_one_in_every_epoch():
+    training = loader(augmentation=Augmentation(colour=0.5), batch=10)
+    first, second = (
+        {int(n): x.tobytes() for x, n in zip(values, labels, strict=True)}
+        for epoch in (0, 1)
+        for values, labels in training.epoch(epoch)
+    )
+    assert first.keys() == second.keys() == set(range(10))
+    assert all(first[n] != second[n] for n in range(1, 10))
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_change_nothing(workers):
     settings = {"augmentation": Augmentation(mirror=True, colour=0.3), "seed": 1}
