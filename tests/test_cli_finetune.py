@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -157,3 +158,24 @@ def test_the_engine_runs_what_was_trained(folder):
     net = load(folder / "out" / "deploy.prototxt", folder / "out" / "weights.caffemodel")
     x = images(5)._pixels
     assert Executor(net).run({"data": x})["prob"].sum(axis=1) == pytest.approx(1.0)
+
+
+def test_two_processes_train_the_net_of_one(folder):
+    shared = 'method = "gradual"\ndensity = 0.5\nevery = 1\n[train]\nepochs = 2\nbatch = 8\n'
+    more = "dropout = false\nlearning_rate = 0.02\n[augment]\nmirror = true\n"
+    (folder / "recipe.toml").write_text(shared + more)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    program = ["--nproc-per-node", "2", "-m", "caffe_scnn", *map(str, arguments(folder)), "--json"]
+    done = subprocess.run(
+        [*launcher, *program, "--device", "cpu"], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)  # of one process only
+    alone = answer(*arguments(folder, out="alone"))
+    for row, other in zip(found["log"], alone["log"], strict=True):
+        assert row == pytest.approx(other, rel=1e-4)
+    nets = [load(folder / n / "deploy.prototxt", folder / n / "weights.caffemodel")
+            for n in ("out", "alone")]  # fmt: skip
+    for layer, other in zip(*nets, strict=True):
+        for blob, also in zip(layer.blobs, other.blobs, strict=True):
+            np.testing.assert_allclose(blob, also, rtol=1e-4, atol=1e-6)

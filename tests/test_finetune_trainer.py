@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from caffe_scnn.engine import Executor
 from caffe_scnn.errors import CaffeScnnError, FormatError, ModelError
-from caffe_scnn.loading import load_weights
 from caffe_scnn.model.net import Net
-from caffe_scnn.save import save
 
 torch = pytest.importorskip("torch", reason="fine-tuning needs PyTorch (extra: train)")
 from finetune_support import LEARNER, TRANSFORMER, images, learner, trainer_of  # noqa: E402
@@ -356,52 +350,3 @@ def test_mistakes_in_recipes_are_named(tmp_path, text, message):
     with pytest.raises(FormatError, match=message) as caught:
         FinetuneRecipe.read(tmp_path / "r.toml")
     assert "r.toml" in str(caught.value)
-
-
-# --- several processes -----------------------------------------------------------------------
-
-WORKER = """
-import sys
-import warnings
-warnings.simplefilter("error")
-sys.path.insert(0, {tests!r})
-from finetune_support import trainer_of
-from caffe_scnn.finetune.team import join_team
-from caffe_scnn.save import save
-from pathlib import Path
-with join_team("cpu") as team:
-    trainer = trainer_of({recipe!r}, team=team)
-    assert trainer.run(Path({folder!r}) / "checkpoint.pt")
-    place = Path({folder!r}) / str(team.rank)
-    place.mkdir(parents=True)
-    save(trainer.result(), place)
-"""
-SHARED = 'method = "gradual"\ndensity = 0.5\nevery = 1\n[train]\nepochs = 2\nbatch = 8\n' + (
-    "dropout = false\nlearning_rate = 0.02\n[augment]\nmirror = true\n"
-)
-
-
-def test_two_processes_train_one_net(tmp_path):
-    script = tmp_path / "worker.py"
-    tests = str(Path(__file__).parent)
-    (tmp_path / "out").mkdir()
-    script.write_text(WORKER.format(tests=tests, recipe=SHARED, folder=str(tmp_path / "out")))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*command, "--nproc-per-node", "2", str(script)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    names = ["0/weights.caffemodel", "1/weights.caffemodel"]
-    first, second = ((tmp_path / "out" / name).read_bytes() for name in names)
-    assert first == second
-    alone = trainer_of(SHARED)
-    alone.run()
-    save(alone.result(), tmp_path)
-    together = Net.read(tmp_path / "out" / "0" / "deploy.prototxt")
-    load_weights(together, tmp_path / "out" / "0" / "weights.caffemodel")
-    for layer, other in zip(alone.result(), together, strict=True):
-        for blob, also in zip(layer.blobs, other.blobs, strict=True):
-            np.testing.assert_allclose(also, blob, rtol=1e-4, atol=1e-6)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -196,7 +197,7 @@ def command(
     wishes = FinetuneRecipe.read(recipe) if recipe else FinetuneRecipe()
     guide = load(teacher, teacher_weights) if teacher and teacher_weights else None
 
-    with join_team(device) as team, _threads(threads):
+    with join_team(device) as team, _threads(threads), _quiet(not team.leads):
 
         def action(model: ModelFiles) -> Report:
             work = Work(model, opening.load(model), wishes, guide, sources, place, team)
@@ -383,6 +384,16 @@ def _interruptions() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(asked)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _quiet(wanted: bool) -> Iterator[None]:
+    """Keep reports to the process that leads; errors are heard from all."""
+    if not wanted:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 @contextmanager
