@@ -65,6 +65,7 @@ def test_a_model_is_trained_and_written(folder):
     log = (folder / "out" / "log.csv").read_text().splitlines()
     assert log[0].startswith("step,density,held_back_loss,")
     assert len(log) == len(found["log"]) + 1
+    assert "come to its end" in refusal(*arguments(folder), "--resume")
     text = call(*arguments(folder, out="text"))
     assert "same first class as the teacher" in text.stdout
     assert "step 16/16" in text.stderr

@@ -31,7 +31,7 @@ from caffe_scnn.preprocess import Preprocess, Transformer
 from caffe_scnn.report import Column, Report, Table
 from caffe_scnn.report.numbers import count, significant
 from caffe_scnn.report.plot import Plot, Series, write_plot
-from caffe_scnn.save import save
+from caffe_scnn.save import CAFFEMODEL, save
 
 if TYPE_CHECKING:
     from caffe_scnn.finetune.data import Source
@@ -86,6 +86,8 @@ class Place:
         from caffe_scnn.finetune.checkpoint import FILE_NAME
 
         if self.resume and not (folder / FILE_NAME).is_file():
+            if (folder / CAFFEMODEL).is_file():
+                raise OutputError(f"{folder}: the training in it has come to its end already")
             raise OutputError(
                 f"{folder}: there is no {FILE_NAME} to go on from; leave --resume out"
             )

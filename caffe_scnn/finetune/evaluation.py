@@ -27,8 +27,7 @@ def evaluate(
     compared = labelled = False
     for inputs, labels in batches:
         count = len(next(iter(inputs.values())))
-        total, _ = objective(inputs, labels)
-        found, wanted = objective.classes(inputs)
+        total, found, wanted = objective.judge(inputs, labels)
         images += count
         loss += float(total) * count
         if wanted is not None:

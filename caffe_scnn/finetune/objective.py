@@ -133,16 +133,31 @@ class Objective(nn.Module):
 
     def forward(self, inputs: Mapping[str, Tensor], labels: Tensor | None) -> tuple[Tensor, Losses]:
         """Return the loss, and its parts without their weights."""
-        wanted = self._teacher_blobs(inputs)
-        blobs = self._run(inputs)
+        return self._losses(self._run(inputs), self._teacher_blobs(inputs), labels)
+
+    def judge(
+        self, inputs: Mapping[str, Tensor], labels: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the loss, and the classes (N, 1, …) of the student and of the teacher, if any."""
+        blobs, wanted = self._run(inputs), self._teacher_blobs(inputs)
+        total, _ = self._losses(blobs, wanted, labels)
+        found = self._answer.logits(blobs).argmax(1, True)
+        if not self._teacher:
+            return total, found, None
+        return total, found, self._teacher_answer.logits(wanted).argmax(1, True)
+
+    def _losses(
+        self, blobs: Mapping[str, Tensor], wanted: Mapping[str, Tensor], labels: Tensor | None
+    ) -> tuple[Tensor, Losses]:
         losses: Losses = {}
-        total = torch.zeros((), device=next(iter(inputs.values())).device)
+        scores = self._answer.logits(blobs)
+        total = torch.zeros((), device=scores.device)
         if self.weight_labels and labels is not None:
-            losses["labels"] = F.cross_entropy(self._answer.logits(blobs), labels)
+            losses["labels"] = F.cross_entropy(scores, labels)
             total = total + self.weight_labels * losses["labels"]
         if self.weight_teacher:
             losses["teacher"] = divergence(
-                self._answer.logits(blobs),
+                scores,
                 self._teacher_answer.logits(wanted),
                 self.goals.temperature if self._answer.softmax else 0.0,
             )
@@ -152,13 +167,6 @@ class Objective(nn.Module):
             losses["responses"] = torch.stack(parts).mean()
             total = total + self.goals.response_weight * losses["responses"]
         return total, losses
-
-    def classes(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-        """Return the classes (N, 1, …) that the student finds, and the teacher if there is one."""
-        found = self._answer.logits(self.student(inputs, [self._answer.blob])).argmax(1, True)
-        if not self._teacher:
-            return found, None
-        return found, self._teacher_answer.logits(self._teacher_blobs(inputs)).argmax(1, True)
 
     def _run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not self.goals.blocks:
