@@ -19,9 +19,10 @@ from caffe_scnn.batch import ModelFiles
 from caffe_scnn.cli import COMMANDS, main
 from caffe_scnn.cli import info as info_command
 
-WITH_SUBCOMMANDS = {"evaluate": ("classify",)}
+WITH_SUBCOMMANDS = {"evaluate": ("classify", "voc", "proposals")}
 WITHOUT_A_REPORT = {"python"}  # what it prints is the script's
-WITHOUT_MANY = {"doctor", "extract", "inject", "diff", "merge", "detect", "detect-train"}
+WITHOUT_MANY = {"doctor", "extract", "inject", "diff", "merge", "voc", "proposals"}
+WITHOUT_MANY |= {"detect", "detect-train", "detect-import"}
 CALLS = [
     (name, *sub)
     for name in COMMANDS
@@ -42,7 +43,7 @@ def test_help_explains_and_shows_an_example(command: tuple[str, ...]) -> None:
     if command[0] in WITHOUT_A_REPORT:
         return
     assert "--json" in result.stdout
-    if command[0] not in WITHOUT_MANY:
+    if command[-1] not in WITHOUT_MANY:
         assert "--models" in result.stdout
         assert "--keep-going" in result.stdout
 

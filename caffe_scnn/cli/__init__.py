@@ -18,6 +18,7 @@ COMMANDS = {
     "classify": "Name the classes of pictures.",
     "detect-train": "Train a detector on top of a classification net.",
     "detect": "Find objects in pictures.",
+    "detect-import": "Make a detector of MATLAB's SPP_net.",
     "evaluate": "Measure how good a model is on labelled data.",
     "compare": "Compare a model blob by blob with another one or with stored results.",
     "bench": "Measure how fast a model runs, layer by layer.",

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import click
 
-from caffe_scnn.cli.evaluate_voc import output_options
 from caffe_scnn.cli.front_door import examples
-from caffe_scnn.cli.models import FILE, Output
+from caffe_scnn.cli.models import FILE, Output, output_options
 from caffe_scnn.cli.progress import progress
 from caffe_scnn.cli.voc_classes import classes_option
 from caffe_scnn.detect.boxes import Boxes

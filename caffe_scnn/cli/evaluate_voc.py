@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 
 from caffe_scnn.cli.front_door import examples
-from caffe_scnn.cli.grouped import grouped
-from caffe_scnn.cli.models import FILE, FORMATS, Output
+from caffe_scnn.cli.models import FILE, Output, output_options
 from caffe_scnn.cli.voc_classes import classes_option
 from caffe_scnn.evaluate.voc import Devkit, ImageSet, Measure, evaluate, read_results
 from caffe_scnn.evaluate.voc.average_precision import METRICS, usual_metric
@@ -18,10 +17,6 @@ from caffe_scnn.evaluate.voc.match import RULES
 from caffe_scnn.evaluate.voc.run_record import read_run_record
 from caffe_scnn.report.plot import check_plot_path, write_plot
 from caffe_scnn.report.voc import PANELS_IN_A_ROW, Evaluated, precision_recall_plots, voc_report
-
-output_options = grouped(
-    "output", lambda as_json, as_markdown: Output(as_json, as_markdown), *FORMATS
-)
 
 
 @click.command(

@@ -150,6 +150,10 @@ FORMATS = (
     click.option("--markdown", "as_markdown", is_flag=True, help="Print markdown."),
 )
 
+output_options = grouped(
+    "output", lambda as_json, as_markdown: Output(as_json, as_markdown), *FORMATS
+)
+
 
 def _exit_code(outcomes: list[Outcome]) -> int:
     statuses = {outcome.status for outcome in outcomes}
