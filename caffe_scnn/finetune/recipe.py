@@ -142,6 +142,9 @@ def _fitted(key: str, value: Any, hint: Any) -> Any:
         origin = get_origin(choice)
         if origin is Literal and value in get_args(choice):
             return value
+        if origin is Mapping and isinstance(value, dict):
+            entry = get_args(choice)[1]
+            return {name: _fitted(f"{key}.{name}", item, entry) for name, item in value.items()}
         if origin is tuple and isinstance(value, list):
             return tuple(_fitted(key, item, get_args(choice)[0]) for item in value)
         if choice is float and type(value) in (int, float):
@@ -156,6 +159,8 @@ def _name(hint: Any) -> str:
         return " or ".join(json.dumps(word) for word in get_args(hint))
     if hint in (list, tuple) or get_origin(hint) is tuple:
         return "a list"
+    if get_origin(hint) is Mapping:
+        return "a table"
     names = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
     return names.get(hint, "left out" if hint is NoneType else str(hint))
 
@@ -165,9 +170,12 @@ def _values(settings: Any) -> dict[str, Any]:
 
 
 def _toml(table: Mapping[str, Any]) -> str:
-    """Write simple values; JSON's numbers, strings and arrays are TOML's too."""
-    return "".join(
-        f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
-        for key, value in table.items()
-        if value is not None
-    )
+    return "".join(f"{key} = {_literal(v)}\n" for key, v in table.items() if v is not None)
+
+
+def _literal(value: Any) -> str:
+    """Write a simple value: JSON's numbers, strings and arrays are TOML's too."""
+    if isinstance(value, Mapping):
+        entries = (f"{_literal(key)} = {_literal(item)}" for key, item in value.items())
+        return f"{{ {', '.join(entries)} }}"
+    return json.dumps(value, ensure_ascii=False)

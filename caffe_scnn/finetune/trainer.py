@@ -94,7 +94,7 @@ class Trainer:
         self.team = team or Team(default_device())
         torch.manual_seed(recipe.seed)
         self._fingerprint = _fingerprint(net, recipe, data)
-        student = recipe.method.prepare(net)
+        student = recipe.method.prepare(net, recipe.layers)
         self.module = NetModule(student).to(self.team.device)
         if len(self.module.inputs) != 1:
             raise ModelError(

@@ -139,7 +139,7 @@ class NetModule(nn.Module):
             module = modules.get(id(own))
             if isinstance(module, LayerModule):
                 layer.blobs = [
-                    _array(parameter, arrays).reshape(tuple(shape))
+                    _in_shape(_array(parameter, arrays), tuple(shape))
                     for parameter, shape in zip(module.blobs, module.shapes, strict=True)
                 ]
         return net
@@ -150,6 +150,11 @@ def _array(parameter: nn.Parameter, arrays: dict[nn.Parameter, Blob]) -> Blob:
         values = parameter.detach().to("cpu", torch.float32).numpy()
         arrays[parameter] = np.array(values, np.float32, order="C")
     return arrays[parameter]
+
+
+def _in_shape(array: Blob, shape: tuple[int, ...]) -> Blob:
+    """Return the array itself where it can be: sharers are known by the object."""
+    return array if array.shape == shape else array.reshape(shape)
 
 
 def _parameters(net: Net) -> list[list[nn.Parameter]]:

@@ -9,8 +9,10 @@ from caffe_scnn.finetune.methods.base import Constraint, Method, Step
 from caffe_scnn.finetune.methods.gradual import Gradual
 from caffe_scnn.finetune.methods.keep import Keep
 from caffe_scnn.finetune.methods.rigl import RigL
+from caffe_scnn.finetune.methods.scnn import Scnn
+from caffe_scnn.finetune.methods.ssl import Ssl
 
-FINETUNE_METHODS: tuple[type[Method], ...] = (Keep, Gradual, RigL)
+FINETUNE_METHODS: tuple[type[Method], ...] = (Keep, Gradual, RigL, Scnn, Ssl)
 
 __all__ = ["FINETUNE_METHODS", "Constraint", "Method", "Step", "finetune_method"]
 

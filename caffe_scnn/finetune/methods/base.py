@@ -92,8 +92,15 @@ class Method(Protocol):
 
     name: ClassVar[str]
 
-    def prepare(self, net: Net) -> Net:
-        """Return the net to train: the one that is given, or say a decomposed one."""
+    def prepare(self, net: Net, layers: Sequence[str] | None = None) -> Net:
+        """Return the net to train: the one that is given, or say a decomposed one.
+
+        Parameters
+        ----------
+        net : Net
+        layers : sequence of str, optional
+            As for :meth:`attach`: names of layers of this net.
+        """
         ...
 
     def attach(self, module: NetModule, layers: Sequence[str] | None) -> Constraint:

@@ -58,7 +58,7 @@ class Gradual:
         require(self.every >= 1, f"every must be at least 1 step, not {self.every}")
         Pattern.parse(self.pattern)
 
-    def prepare(self, net: Net) -> Net:
+    def prepare(self, net: Net, layers: Sequence[str] | None = None) -> Net:
         """Train the net as it is."""
         return net
 

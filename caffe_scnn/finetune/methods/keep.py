@@ -19,7 +19,7 @@ class Keep:
 
     name: ClassVar[str] = "keep"
 
-    def prepare(self, net: Net) -> Net:
+    def prepare(self, net: Net, layers: Sequence[str] | None = None) -> Net:
         """Train the net as it is."""
         return net
 

@@ -53,7 +53,7 @@ class RigL:
         require(0 < self.end <= 1, f"end must be in (0, 1], not {self.end}")
         require(self.every >= 1, f"every must be at least 1 step, not {self.every}")
 
-    def prepare(self, net: Net) -> Net:
+    def prepare(self, net: Net, layers: Sequence[str] | None = None) -> Net:
         """Train the net as it is."""
         return net
 
