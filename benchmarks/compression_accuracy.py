@@ -156,7 +156,13 @@ def imagenet(case: Case, data: Path) -> tuple[Pixels, Labels]:
 
 
 def cifar(folder: Path) -> Fold:
-    """Read CIFAR-10, RGB, the training pictures' mean subtracted."""
+    """Return every fifth training picture, the test and its labels."""
+    (pixels, _), (test, labels) = cifar_parts(folder)
+    return pixels[::5], test, labels
+
+
+def cifar_parts(folder: Path) -> tuple[tuple[Pixels, Labels], tuple[Pixels, Labels]]:
+    """Read CIFAR-10, RGB, the training pictures' mean subtracted: training and test."""
     archive = zipfile.ZipFile(folder / "cifar10_mini.zip")
     parts = {}
     for part in ("train", "test"):
@@ -165,7 +171,10 @@ def cifar(folder: Path) -> Fold:
         labels = np.array([CLASSES.index(name.split("/")[1]) for name in names])
         parts[part] = np.stack(pictures)[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32), labels
     mean = parts["train"][0].mean(axis=0)
-    return parts["train"][0][::5] - mean, parts["test"][0] - mean, parts["test"][1]
+    return (parts["train"][0] - mean, parts["train"][1]), (
+        parts["test"][0] - mean,
+        parts["test"][1],
+    )
 
 
 if __name__ == "__main__":
