@@ -94,7 +94,7 @@ CASES = {
         14,
         0.001,
     ),
-    "resnet": Case("resnet-random", 'method = "keep"\n', 16, 0.05, False, "batch"),
+    "resnet": Case("resnet-random", 'method = "keep"\n', 10, 0.05, False, "batch"),
     "resnet-depth": Case(
         "resnet",
         'method = "ssl"\ndensity = 0.85\nfilter = 0.0\nshape = 0.0\ndepth = 1.0\nend = 0.4\n',
