@@ -80,7 +80,10 @@ class Case:
 
 
 CASES = {
-    "lenet-ssl": Case("lenet", 'method = "ssl"\ndensity = 0.08\nend = 0.5\n', 16, 0.02),
+    "lenet-ssl": Case("lenet", 'method = "ssl"\ndensity = 0.095\nend = 0.4\n', 10, 0.02),
+    "lenet-taps": Case(
+        "lenet", 'method = "ssl"\ndensity = 0.1\nfilter = 0.0\nend = 0.5\n', 10, 0.02
+    ),
     "lenet-scnn": Case(
         "lenet",
         'method = "scnn"\nlayers = ["conv*"]\ndensity = 0.045\nrows = 0.25\nend = 0.5\n',
