@@ -206,12 +206,12 @@ def test_rows_of_coefficients_go_together():
     assert bases(2.0) < bases(0.0)
 
 
-def test_no_step_removes_more_than_the_schedule_wants():
+def test_no_step_leaves_the_schedule():
     _, constraint, found = trained(Scnn(density=0.1), net_of(), ["one", "two"])
     size = sum(own.parameter.numel() for own in constraint.weights)
     for number, left in enumerate(found, start=1):
         time = min(1.0, number / (0.8 * 0.6 * 40))
-        assert left >= 0.1 + 0.9 * (1 - time) ** 3 - 2 / size or number >= 24
+        assert left >= 0.1 + 0.9 * (1 - time) ** 3 - 8 / size or number >= 24
 
 
 def test_layers_that_share_weights_share_bases():
@@ -425,3 +425,15 @@ def test_an_interrupted_training_gives_the_same_net(method, stop, tmp_path):
     for one, two in zip(whole.result(), second.result(), strict=True):
         assert one.name == two.name
         assert all(np.array_equal(a, b) for a, b in zip(one.blobs, two.blobs, strict=True))
+
+
+@pytest.mark.parametrize("factor", [0.3, 1.0001])
+def test_blocks_that_are_larger_than_a_step_of_the_schedule_go_in_time(factor):
+    """Two (almost) equal blocks, one to be left: it goes when half of it is due, not at the end."""
+    net = net_of(RESIDUAL)
+    for name in ("a", "b"):
+        first, second = net.layer(f"x{name}"), net.layer(f"y{name}")
+        second.blobs[0] = first.blobs[0] * np.float32(factor)
+    _, constraint, found = trained(Ssl(density=0.5, filter=0.0, shape=0.0, depth=1.0), net)
+    assert found[3] == 1.0 and found[18] == 0.5 and found[-1] == 0.5
+    assert constraint.settled

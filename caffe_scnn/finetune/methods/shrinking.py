@@ -2,9 +2,9 @@
 
 Until ``end`` (a share of the training) a penalty shrinks weights after every step. With a
 ``density`` its strength λ is found on the way: λ grows while more is left than the cubic schedule
-of gradual pruning (Zhu and Gupta 2017) wants at that time, fades while less is, and no step removes
-more than the schedule wants. At ``end`` what is zero stays zero, and the rest is polished: the
-penalty has made it smaller than the loss alone would have it.
+of gradual pruning (Zhu and Gupta 2017) wants at that time, fades while less is, and no step goes
+farther beyond the schedule than it must, groups being whole. At ``end`` what is zero stays zero,
+and the rest is polished: the penalty has made it smaller than the loss alone would have it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ SETTLE = 0.8  # of the time until ``end``: the schedule is done, and the strengt
 GROWTH = 50.0  # λ grows up to e^(GROWTH · LARGEST) times as strong until ``end``
 LARGEST = 0.1  # error of the density that counts
 FADE = 0.97  # of λ in a step that would have removed more than is wanted
-HALVINGS = 10  # of the interval in which a strength is looked for
+HALVINGS = 24  # of the interval in which a strength is looked for: groups may be almost equal
+NEAR = 1e-3  # two strengths that leave so nearly the same are as good as one
 
 
 @dataclass(frozen=True)
@@ -167,13 +168,15 @@ class Shrinker(Constraint):
         return final + (self._start - final) * (1 - time) ** 3
 
     def _shrink(self, step: Step, rates: Sequence[float]) -> None:
-        """Take a proximal step that removes no more than is wanted."""
+        """Take a proximal step; one that would remove too much is taken as near as can be."""
         values = self.shrunk([self.strength * rate for rate in rates])
         if self._method.strength is None:
             left, wanted = self.left(values), self._wanted(step)
             if left < wanted and max(rates) > 0:
-                weak, _ = self._between(0.0, self.strength, wanted, rates)
-                values = self.shrunk([weak * rate for rate in rates])
+                found = self._between(0.0, self.strength, wanted, rates)
+                both = [self.shrunk([strength * rate for rate in rates]) for strength in found]
+                # Whichever is nearer: a block may hold more than is wanted of a step.
+                values = min(both, key=lambda some: abs(self.left(some) - wanted))
             self._adapt(left, step)
         self._put(values)
 
@@ -191,12 +194,16 @@ class Shrinker(Constraint):
         self, weak: float, strong: float, wanted: float, rates: Sequence[float]
     ) -> tuple[float, float]:
         """Narrow two strengths that leave at least and less than is wanted."""
+        most, least = 1.0, 0.0
         for _ in range(HALVINGS):
             middle = (weak + strong) / 2
-            if self.left(self.shrunk([middle * rate for rate in rates])) < wanted:
-                strong = middle
+            left = self.left(self.shrunk([middle * rate for rate in rates]))
+            if left < wanted:
+                strong, least = middle, left
             else:
-                weak = middle
+                weak, most = middle, left
+            if most - least <= NEAR:
+                break
         return weak, strong
 
     def _freeze(self) -> None:
