@@ -28,6 +28,7 @@ test: $(VENV)/test.stamp
 	done
 
 bench: $(VENV)/bench.stamp
+	$(BIN)/python benchmarks/limits.py
 	$(BIN)/python benchmarks/layers.py
 
 peers: $(VENV)/bench.stamp $(PEERS)/peers.stamp

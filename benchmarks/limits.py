@@ -26,7 +26,11 @@ import numpy as np
 from gate import Gate
 
 from caffe_scnn import _kernels
+from caffe_scnn.engine.arena import allocate
+from caffe_scnn.engine.codegen import DIALECTS, program_convolution
 from caffe_scnn.engine.matrix import pack, spmm
+from caffe_scnn.engine.packing import Finish, Run, Taps
+from caffe_scnn.engine.tensor import Border, Tensor
 
 WIDTH = {"avx512": 64, "avx2": 32, "scalar": 16}
 SIZES = {"L1": 24 << 10, "L2": 400 << 10, "L3": 8 << 20, "DRAM": 256 << 20}
@@ -92,7 +96,22 @@ def kernel_speeds(gate: Gate, isa: str) -> dict[str, float]:
         packed = pack(matrix(kind), isa=isa)
         seconds = best(gate, lambda packed=packed: spmm(packed, x, out=out, threads=1))
         found[kind] = 2 * packed.nonzeros * PIXELS / seconds / 1e9
+    if isa in DIALECTS:
+        seconds = best(gate, program(isa, matrix("unstructured"), x))
+        found["unstructured, program"] = 2 * packed.nonzeros * PIXELS / seconds / 1e9
     return found
+
+
+def program(isa: str, weights: np.ndarray, x: np.ndarray) -> Callable[[], object]:
+    """Return the product by a program made for the matrix."""
+    source, target = (Tensor((1, CHANNELS, 1, PIXELS), Border(aligned=True)) for _ in range(2))
+    target.at = source.size
+    arena = allocate(2 * source.size)
+    source.array(arena)[0, :, 0] = x
+    taps = Taps((np.arange(CHANNELS, dtype=np.int64) * source.plane)[None])
+    run = Run(1, PIXELS, PIXELS, PIXELS)
+    kernel, _ = program_convolution(isa, weights, taps, run, Finish(), 0)
+    return lambda: kernel.run(arena, source.planes(), arena, target.planes(), None, 1, 1)
 
 
 def main() -> None:
