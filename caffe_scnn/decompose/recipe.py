@@ -27,7 +27,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +39,7 @@ from caffe_scnn.decompose.methods import method_type, nearest
 from caffe_scnn.decompose.scnn import Scnn
 from caffe_scnn.errors import CaffeScnnError, FormatError
 from caffe_scnn.model.atomic import atomic_write
+from caffe_scnn.model.toml import parse_toml, read_toml
 
 Value = bool | int | float | str | list[str]
 
@@ -174,20 +174,12 @@ class Recipe:
         FormatError
             The file is not TOML, or has an unknown key or a value that does not fit.
         """
-        try:
-            return cls.parse(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise FormatError(f"cannot read the recipe: {error}", path=str(path)) from error
-        except CaffeScnnError as error:
-            raise FormatError(str(error), path=str(path)) from error
+        return read_toml(path, cls.parse, "recipe")
 
     @classmethod
     def parse(cls, text: str) -> Recipe:
         """Read TOML text; :meth:`read` says what may go wrong."""
-        try:
-            table = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise FormatError(f"not a TOML file: {error}") from error
+        table = parse_toml(text)
         table.pop("done", None)
         tables = _checked("layer", table.pop("layer", {}), dict[str, Any])
         settings = {key: table.pop(key) for key in _SETTINGS if key in table}

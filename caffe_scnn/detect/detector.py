@@ -22,7 +22,7 @@ from caffe_scnn.detect.stages import (
     Stage,
 )
 from caffe_scnn.detect.stages.fc import FC
-from caffe_scnn.detect.stages.spp_pool import COARSE, POOLED
+from caffe_scnn.detect.stages.spp_pool import POOLED
 from caffe_scnn.engine import Executor
 from caffe_scnn.errors import ModelError
 from caffe_scnn.layers.base import count
@@ -80,17 +80,6 @@ def build(model: DetectorModel, proposer: Proposer, running: Running | None = No
     )
     cache = ContentCache(running.cache, running.cache_limit) if running.cache else None
 
-    def pool(levels: tuple[int, ...], target: str) -> SppPool:
-        return SppPool(
-            backbone.geometry,
-            backbone.channels,
-            settings.scales,
-            levels,
-            settings.pooling,
-            target,
-            running.threads,
-        )
-
     pooled, coarse = (
         backbone.channels * sum(level * level for level in levels)
         for levels in (settings.levels, settings.coarse_levels)
@@ -102,11 +91,11 @@ def build(model: DetectorModel, proposer: Proposer, running: Running | None = No
     if settings.rejects:
         if heads.rejector is None:
             raise ModelError("the detector has no rejection classifier; run it without a cascade")
-        stages.append(pool(settings.coarse_levels, COARSE))
+        stages.append(SppPool.of(backbone, settings, running.threads, coarse=True))
         stages.append(
             Reject(heads.rejector, settings.keep, settings.reject_below, settings.reject_overlap)
         )
-    stages.append(pool(settings.levels, POOLED))
+    stages.append(SppPool.of(backbone, settings, running.threads))
     if model.fc is not None:
         stages.append(Fc(Executor(model.fc, threads=running.threads, tune=running.tune)))
     source = POOLED if model.fc is None else FC

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from caffe_scnn.loading import load
 from caffe_scnn.model.atomic import atomic_write
 from caffe_scnn.model.caffemodel import write_caffemodel
 from caffe_scnn.model.net import Net
+from caffe_scnn.model.toml import parse_toml, read_toml
 from caffe_scnn.preprocess import Preprocess
 
 SETTINGS, HEADS = "detect.toml", "heads.npz"
@@ -128,19 +128,20 @@ class DetectorSettings:
         FormatError
             Not TOML, an unknown key, or a value of the wrong type or range.
         """
-        try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
-            known = {setting.name: setting.type for setting in fields(cls)}
-            for key, value in table.items():
-                if key not in known:
-                    raise FormatError(f'unknown key "{key}"; known are {", ".join(known)}')
-                table[key] = _checked(key, value, str(known[key]))
-            for key in ("classes", "blob"):
-                if key not in table:
-                    raise FormatError(f"{key} is missing")
-            return cls(**table)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, FormatError) as error:
-            raise FormatError(str(error), str(path)) from error
+        return read_toml(path, cls._parse)
+
+    @classmethod
+    def _parse(cls, text: str) -> DetectorSettings:
+        table = parse_toml(text)
+        known = {setting.name: setting.type for setting in fields(cls)}
+        for key, value in table.items():
+            if key not in known:
+                raise FormatError(f'unknown key "{key}"; known are {", ".join(known)}')
+            table[key] = _checked(key, value, str(known[key]))
+        for key in ("classes", "blob"):
+            if key not in table:
+                raise FormatError(f"{key} is missing")
+        return cls(**table)
 
 
 @dataclass(frozen=True)

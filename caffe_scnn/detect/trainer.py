@@ -17,7 +17,6 @@ from caffe_scnn.detect.pyramid import Backbone
 from caffe_scnn.detect.recall_target import windows_for
 from caffe_scnn.detect.samples import TrainingSet
 from caffe_scnn.detect.stages import Fc, Pyramid, SppPool
-from caffe_scnn.detect.stages.spp_pool import COARSE, POOLED
 from caffe_scnn.detect.train import Notify, Training, TrainSettings
 from caffe_scnn.engine import Executor
 from caffe_scnn.model.net import Net
@@ -89,17 +88,6 @@ def train_detector(
         threads=running.threads,
     )
 
-    def pool(levels: tuple[int, ...], target: str) -> SppPool:
-        return SppPool(
-            backbone.geometry,
-            backbone.channels,
-            settings.scales,
-            levels,
-            settings.pooling,
-            target,
-            running.threads,
-        )
-
     pooled = backbone.channels * sum(level * level for level in settings.levels)
     fc = cut_fc_net(plan.net, plan.fc_blob, pooled) if plan.fc_blob is not None else None
     layers = []
@@ -111,8 +99,10 @@ def train_detector(
     training = Training(
         data,
         len(settings.classes),
-        FeatureSource(data, [pyramid, pool(settings.levels, POOLED), *layers]),
-        FeatureSource(data, [pyramid, pool(settings.coarse_levels, COARSE)]),
+        FeatureSource(data, [pyramid, SppPool.of(backbone, settings, running.threads), *layers]),
+        FeatureSource(
+            data, [pyramid, SppPool.of(backbone, settings, running.threads, coarse=True)]
+        ),
         fc is not None,
         plan.training,
         Checkpoint(work / "steps", _fingerprint(plan, data, backbone, fc)),

@@ -23,7 +23,6 @@ Everything has a default; the recipe that is written beside a trained model spel
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -32,12 +31,13 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from caffe_scnn.decompose.base import require
-from caffe_scnn.errors import CaffeScnnError, FormatError
+from caffe_scnn.errors import FormatError
 from caffe_scnn.finetune.data import Augmentation
 from caffe_scnn.finetune.methods import Method, finetune_method
 from caffe_scnn.finetune.methods.keep import Keep
 from caffe_scnn.finetune.objective import Goals
 from caffe_scnn.finetune.schedule import Training
+from caffe_scnn.model.toml import parse_toml, read_toml
 
 SECTIONS: dict[str, type[Any]] = {"train": Training, "goals": Goals, "augment": Augmentation}
 
@@ -79,20 +79,12 @@ class FinetuneRecipe:
         FormatError
             The file is not TOML, or has an unknown key or a value that does not fit.
         """
-        try:
-            return cls.parse(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise FormatError(f"cannot read the recipe: {error}", path=str(path)) from error
-        except CaffeScnnError as error:
-            raise FormatError(str(error), path=str(path)) from error
+        return read_toml(path, cls.parse, "recipe")
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read TOML text; :meth:`read` says what may go wrong."""
-        try:
-            table = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise FormatError(f"not a TOML file: {error}") from error
+        table = parse_toml(text)
         sections = {
             name: _make(kind, _taken(table, name, dict, {}), f"[{name}] ")
             for name, kind in SECTIONS.items()

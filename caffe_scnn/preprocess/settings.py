@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
-import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
 from caffe_scnn.errors import FormatError
 from caffe_scnn.model.atomic import atomic_write
+from caffe_scnn.model.toml import parse_toml, read_toml
 from caffe_scnn.preprocess.geometry import parse_resize
 from caffe_scnn.preprocess.mean import Mean, parse_mean
 
@@ -75,11 +75,7 @@ class Preprocess:
         FormatError
             Not TOML, an unknown key, or a value of the wrong type or range.
         """
-        try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
-            return cls(**_checked(table, path.parent))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, FormatError) as error:
-            raise FormatError(str(error), str(path)) from error
+        return read_toml(path, lambda text: cls(**_checked(parse_toml(text), path.parent)))
 
     @classmethod
     def beside(cls, folder: Path) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
@@ -13,6 +13,10 @@ from caffe_scnn.detect.geometry import MapGeometry
 from caffe_scnn.detect.spp_pool import bins_of
 from caffe_scnn.detect.stages.base import Part
 from caffe_scnn.engine.window_pooling import pool_windows
+
+if TYPE_CHECKING:
+    from caffe_scnn.detect.model_folder import DetectorSettings
+    from caffe_scnn.detect.pyramid import Backbone
 
 POOLED = "pooled"
 COARSE = "coarse"
@@ -45,6 +49,27 @@ class SppPool:
     pooling: str = "spp-net"
     target: str = POOLED
     threads: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        backbone: Backbone,
+        settings: DetectorSettings,
+        threads: int | None,
+        *,
+        coarse: bool = False,
+    ) -> Self:
+        """Return the pooling of a detector's maps: for the rejection (``coarse``), or the whole."""
+        levels, target = (settings.coarse_levels, COARSE) if coarse else (settings.levels, POOLED)
+        return cls(
+            backbone.geometry,
+            backbone.channels,
+            settings.scales,
+            levels,
+            settings.pooling,
+            target,
+            threads,
+        )
 
     def run(self, frame: Frame) -> None:
         """Add the features (windows, channels · bins): level by level, each channel-major."""
