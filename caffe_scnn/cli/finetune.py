@@ -379,7 +379,8 @@ def _interruptions() -> Iterator[Callable[[], bool]]:
     def remember(number: int, frame: object) -> None:
         asked.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        click.echo("ending after this step; --resume goes on from there", err=True)
+        # the stream itself may be in the middle of a write, which this handler interrupted
+        os.write(2, b"ending after this step; --resume goes on from there\n")
 
     before = signal.signal(signal.SIGINT, remember)
     try:
