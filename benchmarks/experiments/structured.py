@@ -4,8 +4,8 @@ Usage: ``CAFFE_SCNN_DATA=… python benchmarks/experiments/structured.py WORK CA
 
 Cases: ``lenet-ssl``, ``lenet-taps``, ``lenet-scnn`` (8,000 of MNIST's test digits train, the other
 2,000 are the test: a split fixed by seed), ``cifar-ssl``, ``cifar-scnn`` (10,000 pictures train,
-5,000 are the test), ``resnet`` (trains a small residual net from random weights) and
-``resnet-depth`` (drops blocks of it).
+5,000 are the test), ``resnet`` (trains a small residual net from random weights), ``resnet-depth``
+(drops blocks of it) and ``resnet-more`` (the same course without dropping any).
 
 Every result is a folder with the net and a JSON file in WORK; what is there is not done again, and
 a training that was interrupted goes on. Without a case: the table of what there is.
@@ -98,11 +98,14 @@ CASES = {
         0.001,
     ),
     "resnet": Case("resnet-random", 'method = "keep"\n', 10, 0.05, False, "batch"),
+    "resnet-more": Case("resnet", 'method = "keep"\n', 10, 0.03, False, "batch"),
     "resnet-depth": Case(
         "resnet",
-        'method = "ssl"\ndensity = 0.85\nfilter = 0.0\nshape = 0.0\ndepth = 1.0\nend = 0.4\n',
-        8,
-        0.01,
+        'method = "ssl"\ndensity = 0.85\nfilter = 0.0\nshape = 0.0\ndepth = 1.0\nend = 0.3\n',
+        10,
+        0.03,
+        False,
+        "batch",
     ),
 }
 
