@@ -55,6 +55,21 @@ def outputs(net, x, monkeypatch, whole, band, threads=1):
     return result, [step.name for step in executor.plan({"data": x.shape}, ["e", "next"]).steps]
 
 
+def test_bases_that_nobody_reads_have_no_weights(net, monkeypatch):
+    monkeypatch.setattr(chain, "WHOLE_BYTES", 0)
+    shapes = {"data": (2, 12, 23, 17)}
+
+    def weights():
+        steps = Executor(net, threads=1).plan(shapes, ["e", "next"]).steps
+        return next(step.weight_bytes for step in steps if step.name == "chain")
+
+    mix = net.layer("c/S").blobs[0]
+    mix[:, 4:8] = 0  # all bases of one channel
+    fewer = weights()
+    mix[0, 4:8] = 1
+    assert weights() >= fewer + 4 * 25 * 4
+
+
 @pytest.mark.parametrize("rows", [1, 4, 23])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_bands_change_no_bit(net, monkeypatch, rows, threads):

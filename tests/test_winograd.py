@@ -138,6 +138,38 @@ def test_large_dense_layers_use_it_and_others_do_not():
     assert "winograd" not in kernel(8)  # too few products for its rounding
 
 
+@pytest.mark.parametrize(("channels", "forms"), [(15, None), (16, {0, 2}), (48, {0, 2, 4})])
+def test_forms_need_so_many_products_that_rounding_stays_in_its_bound(channels, forms):
+    weights = np.ones((128, channels, 3, 3), np.float32)
+    given, result = Value("x", (1, channels, 28, 28)), Value("y", (1, 128, 28, 28))
+    spec = ConvolutionSpec(weights, None, (1, 1), (1, 1), (1, 1), 1)
+    program = Program([Node([Named()], spec, [given], [result])], {"x": given}, {}, {"y": result})
+    offered = []
+    winograd.use_winograd(program, ISAS[0], lambda node, cycles: offered.append(set(cycles)) or 0)
+    assert offered == ([forms] if forms else [])
+
+
+def test_channels_that_its_filters_ignore_are_not_computed_and_may_hold_anything():
+    rng = np.random.default_rng(4)
+    given, between, result = (Value(n, (1, 64, 9, 9)) for n in "xmy")
+    first = rng.standard_normal((64, 64, 1, 1)).astype(np.float32)
+    second = rng.standard_normal((64, 64, 3, 3)).astype(np.float32)
+    second[:, 5] = 0
+    mix = ConvolutionSpec(first, None, (1, 1), (0, 0), (1, 1), 1)
+    filters = ConvolutionSpec(second, None, (1, 1), (1, 1), (1, 1), 1)
+    nodes = [
+        Node([Named()], mix, [given], [between]),
+        Node([Named()], filters, [between], [result], winograd=4),
+    ]
+    plan = build_plan(Program(nodes, {"x": given}, {}, {"y": result}), ISAS[0], 1, exact=True)
+    plan.arena[...] = np.nan
+    plan.feed({"x": np.ones((1, 64, 9, 9), np.float32)})
+    plan.run()
+    held = plan.steps[0].writes[0].array(plan.arena)
+    assert np.isnan(held[0, 5]).all() and np.isfinite(np.delete(held, 5, axis=1)).all()
+    assert np.isfinite(plan.fetch()["y"]).all()
+
+
 def test_coefficients_outside_their_memory_are_refused():
     transform = _kernels.Winograd(ISAS[0], 4, 2, 2, (1, 1), None, None, -np.inf, np.inf)
     memory = np.zeros(600, np.float32)

@@ -172,7 +172,7 @@ def _unread(program: Program, node: Node) -> NDArray[np.bool_] | None:
     reader = program.readers(value)[0]
     if not isinstance(reader.spec, ConvolutionSpec) or reader.reads[0] is not value:
         return None
-    if reader.before or reader.winograd:  # the one reads for another, the other reads all channels
+    if reader.before:  # it is another convolution that reads
         return None
     return unread_channels(reader.spec)
 
