@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from caffe_scnn.decompose.evidence import Evidence
 
 
+# Layers whose weights may become zero one by one, whatever connects them.
+ALL_TYPES = ("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution", "InnerProduct")
+
+
 class Decomposition(Protocol):
     """A method with its parameters."""
 

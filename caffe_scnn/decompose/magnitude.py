@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from caffe_scnn.decompose.base import Candidate, Edit, relative_error
+from caffe_scnn.decompose.base import ALL_TYPES, Candidate, Edit, relative_error
 from caffe_scnn.decompose.evidence import Evidence
 from caffe_scnn.decompose.obs import Obs, SparseResponses
 from caffe_scnn.decompose.scales import channel_scales
@@ -30,12 +30,7 @@ class Magnitude:
     """
 
     name: ClassVar[str] = "magnitude"
-    types: ClassVar[tuple[str, ...]] = (
-        "Convolution",
-        "ConvolutionDepthwise",
-        "DepthwiseConvolution",
-        "InnerProduct",
-    )
+    types: ClassVar[tuple[str, ...]] = ALL_TYPES
     sampled: ClassVar[bool] = False
     symmetric: ClassVar[bool] = False
 

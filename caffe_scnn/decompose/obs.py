@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from caffe_scnn.calibrate.patches import as_blob, grouped_rows, weight_rows
-from caffe_scnn.decompose.base import Edit, relative_error, require
+from caffe_scnn.decompose.base import ALL_TYPES, Edit, relative_error, require
 from caffe_scnn.decompose.evidence import Evidence
 from caffe_scnn.decompose.pattern import Pattern
 from caffe_scnn.decompose.sparsify import Array, Mask, Offer
@@ -43,12 +43,7 @@ class Obs:
     """
 
     name: ClassVar[str] = "obs"
-    types: ClassVar[tuple[str, ...]] = (
-        "Convolution",
-        "ConvolutionDepthwise",
-        "DepthwiseConvolution",
-        "InnerProduct",
-    )
+    types: ClassVar[tuple[str, ...]] = ALL_TYPES
     calibrated: ClassVar[bool] = True
     sampled: ClassVar[bool] = False
     symmetric: ClassVar[bool] = False
