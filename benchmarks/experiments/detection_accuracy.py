@@ -10,12 +10,16 @@ run once, for all rows.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from paired_bootstrap import compare
+
+from caffe_scnn.evaluate.voc import Devkit
+from caffe_scnn.save import CAFFEMODEL, PROTOTXT
 
 NETS = {
     "squeezenet": ("squeezenet", "squeezenet.caffemodel", ["--mean", "104,117,123"]),
@@ -26,10 +30,17 @@ NETS = {
     ),
 }
 
+LAYERS = {"mobilenet": "conv*/pw", "squeezenet": "fire*"}
+CALIBRATED = 200  # training pictures that ``compress`` looks at
+
 
 @dataclass(frozen=True)
 class Row:
-    """One detector, and the cascades it is run with."""
+    """One detector, and the cascades it is run with.
+
+    With ``faster`` its net is that of the row ``of``, made so many times as fast by ``compress``
+    on training pictures; differences are then to that row's full model.
+    """
 
     net: str
     blob: str
@@ -37,6 +48,8 @@ class Row:
     scales: str = "480"
     keeps: tuple[int, ...] = ()
     more: tuple[str, ...] = ()
+    of: str = ""
+    faster: float = 0.0
 
 
 ROWS = {
@@ -51,6 +64,9 @@ ROWS = {
     "mobilenet-conv12-688": Row("mobilenet", "conv12/pw", scales="688", keeps=(110,)),
     "mobilenet-conv12-5": Row(
         "mobilenet", "conv12/pw", scales="480,576,688,864,1200", keeps=(110,)
+    ),
+    "mobilenet-conv12-688-faster": Row(
+        "mobilenet", "conv12/pw", scales="688", keeps=(110,), of="mobilenet-conv12-688", faster=1.4
     ),
     "squeezenet-fire9": Row("squeezenet", "fire9/concat", keeps=(220, 110, 55)),
     "squeezenet-fire9-321": Row("squeezenet", "fire9/concat", "1,2,3"),
@@ -75,13 +91,34 @@ def detector(data: Path, work: Path, name: str, row: Row) -> Path:
     out = work / name / "detector"
     if not out.exists():
         folder, weights, pixels = NETS[row.net]
-        net = data / folder
+        net = [data / folder / "deploy.prototxt", data / folder / weights]
+        if row.of:
+            net = faster(data, work, name, row)
         run(
-            "detect-train", net / "deploy.prototxt", net / weights, data / "VOCdevkit", "-o", out,
+            "detect-train", *net, data / "VOCdevkit", "-o", out,
             "--blob", row.blob, "--levels", row.levels, "--scales", row.scales, *pixels, *row.more,
             "--proposals", work / "windows-trainval.npz", "--threads", 1, "--cache-size", 20,
         )  # fmt: skip
     return out
+
+
+def faster(data: Path, work: Path, name: str, row: Row) -> list[Path]:
+    """Compress a row's net unless that was done: its prototxt and caffemodel."""
+    of, out = work / row.of / "detector", work / name / "net"
+    if not out.exists():
+        detector(data, work, row.of, ROWS[row.of])
+        kit = Devkit.open(data / "VOCdevkit")
+        pictures = work / "pictures"
+        pictures.mkdir(exist_ok=True)
+        for image in kit.image_ids("trainval")[:CALIBRATED]:
+            path = kit.picture_path(image)
+            shutil.copyfile(path, pictures / path.name)
+        run(
+            "compress", of / "backbone.prototxt", of / "backbone.caffemodel", "-o", out,
+            "--method", "auto", "--speedup", row.faster, "--images", pictures, *NETS[row.net][2],
+            "--resize", 256, "--crop", 224, "--layers", LAYERS[row.net], "--threads", 1,
+        )  # fmt: skip
+    return [out / PROTOTXT, out / CAFFEMODEL]
 
 
 def accuracy(data: Path, work: Path, name: str, model: Path, keep: int | None) -> Path:
@@ -121,13 +158,16 @@ def main() -> None:
         row = ROWS[name]
         model = detector(data, work, name, row)
         full = accuracy(data, work, name, model, None)
+        first = full
+        if row.of:
+            first = accuracy(data, work, row.of, work / row.of / "detector", None)
         for keep in (None, *row.keeps):
             found = accuracy(data, work, name, model, keep)
             ap = run("evaluate", "voc", found, data / "VOCdevkit", "--set", "test")
-            line = f"| {row.net} {row.blob} | {row.levels} | {row.scales} | "
+            line = f"| {name} | {row.levels} | {row.scales} | "
             line += f"{'all' if keep is None else keep} | {100 * ap['mean']:.2f} | "
-            if keep is not None:
-                sure = compare(data / "VOCdevkit", full, found)
+            if found != first:
+                sure = compare(data / "VOCdevkit", first, found)
                 line += f"{sure['difference']:+.2f} ({sure['low']:+.2f} … {sure['high']:+.2f}) "
             print(line + "|", flush=True)
 
