@@ -6,9 +6,11 @@ import cv2
 import numpy as np
 import pytest
 from cli_support import answer, make_model
+from database_support import fill_lmdb
 
 from caffe_scnn.errors import FormatError
 from caffe_scnn.evaluate.data_layer import read_source
+from caffe_scnn.proto import caffe_pb2 as pb
 
 IMAGE_DATA = """
 layer { name: "train" type: "ImageData" top: "data" top: "label" include { phase: TRAIN }
@@ -19,6 +21,10 @@ layer { name: "test" type: "ImageData" top: "data" top: "label" include { phase:
 HDF5 = """
 layer { name: "d" type: "HDF5Data" top: "data" top: "label"
   hdf5_data_param { source: "files.txt" batch_size: 1 } }
+"""
+DATA = """
+layer { name: "d" type: "Data" top: "data" top: "label"
+  data_param { source: "lmdb" backend: LMDB batch_size: 1 } }
 """
 
 
@@ -65,10 +71,40 @@ def test_hdf5_files_are_joined(tmp_path: Path) -> None:
     assert labels is not None and labels.tolist() == [0, 1, 2, 3, 4]
 
 
+def test_a_database_is_looked_at_like_the_pictures_in_it(pictures: Path, tmp_path: Path) -> None:
+    values = []
+    for i in range(10):
+        picture = cv2.imread(str(tmp_path / "pictures" / f"{i}.png"))
+        data = picture.transpose(2, 0, 1).tobytes()
+        values.append(pb.Datum(channels=3, height=8, width=8, data=data, label=i % 3))
+    fill_lmdb(tmp_path / "lmdb", [value.SerializeToString() for value in values])
+    (tmp_path / "data.prototxt").write_text(DATA)
+    model = make_model(tmp_path / "model")
+    places = [
+        ["--data-layer", pictures],
+        ["--data-layer", tmp_path / "data.prototxt"],
+        ["--input", tmp_path / "lmdb"],
+    ]
+    made = []
+    for number, place in enumerate(places):
+        out = tmp_path / f"out{number}"
+        files = [model.prototxt, model.caffemodel, "-o", out, "--repeat", "0"]
+        options = ["--method", "obs", "--density", "0.5", "--channels", "rgb"]
+        data = answer(*["compress", *files, *options, *place])
+        made.append(((out / "weights.caffemodel").read_bytes(), data["held_back"]))
+    assert made[0] == made[1] == made[2]
+
+
 def test_what_is_missing_is_named(tmp_path: Path, pictures: Path) -> None:
     path = tmp_path / "net.prototxt"
-    path.write_text('layer { name: "d" type: "Data" top: "data" top: "label" }')
-    with pytest.raises(FormatError, match="databases are not read here"):
+    path.write_text('layer { name: "d" type: "DummyData" top: "data" top: "label" }')
+    with pytest.raises(FormatError, match="has no layer of type Data or ImageData or HDF5Data"):
+        read_source(path)
+    path.write_text(DATA)
+    with pytest.raises(FormatError, match=r'names "lmdb", which is not there'):
+        read_source(path)
+    (tmp_path / "lmdb").mkdir()
+    with pytest.raises(FormatError, match="neither an LMDB nor a LevelDB folder"):
         read_source(path)
     path.write_text(HDF5)
     with pytest.raises(FormatError, match=r'names "files\.txt", which is not there'):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from database_support import fill_leveldb, fill_lmdb
 
 from caffe_scnn.errors import CaffeScnnError, FormatError
 from caffe_scnn.finetune.data import Arrays, Augmentation, Files, Loader, Part, open_source
@@ -69,24 +70,6 @@ def datums(made):
     yield pb.Datum(encoded=True, data=encoded.tobytes(), label=9)
     floats = made[2].transpose(2, 0, 1).ravel().astype(float)
     yield pb.Datum(channels=3, height=6, width=8, float_data=floats, label=1)
-
-
-def fill_lmdb(folder, values):
-    lmdb = pytest.importorskip("lmdb", reason="LMDB needs the extra lmdb")
-    with (
-        lmdb.open(str(folder), map_size=2**20) as database,
-        database.begin(write=True) as transaction,
-    ):
-        for index, value in enumerate(values):
-            transaction.put(b"%08d" % index, value)
-
-
-def fill_leveldb(folder, values):
-    plyvel = pytest.importorskip("plyvel", reason="LevelDB needs the extra leveldb")
-    database = plyvel.DB(str(folder), create_if_missing=True)
-    for index, value in enumerate(values):
-        database.put(b"%08d" % index, value)
-    database.close()
 
 
 @pytest.mark.parametrize("fill", [fill_lmdb, fill_leveldb])

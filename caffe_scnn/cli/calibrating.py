@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from caffe_scnn.cli.models import FILE
 from caffe_scnn.errors import FormatError, ModelError
 from caffe_scnn.evaluate.arrays import ONLY, read_arrays
 from caffe_scnn.evaluate.data_layer import read_source
+from caffe_scnn.evaluate.database import Database, is_database
 from caffe_scnn.evaluate.labels import read_labelled_arrays, read_list
 from caffe_scnn.model.net import Net
 from caffe_scnn.preprocess import Transformer
-from caffe_scnn.preprocess.transformer import SUFFIXES
+from caffe_scnn.preprocess.transformer import SUFFIXES, Values
 
 # Of so many images the last one is held back, and these are checked on while a drop is searched.
 HELD_BACK = 10
@@ -32,9 +33,9 @@ CHECKED = (2, 6)
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures or arrays of pixels, with labels or without."""
+    """Pictures, arrays of pixels or a database, with labels or without."""
 
-    images: list[Path] | NDArray[Any]
+    images: list[Path] | NDArray[Any] | Database
     labels: NDArray[np.int64] | None
     batch: int
 
@@ -43,6 +44,8 @@ class Pictures:
         at = np.flatnonzero(chosen)
         if isinstance(self.images, list):
             return Images([self.images[i] for i in at], transformer.pictures, self.batch)
+        if isinstance(self.images, Database):
+            return Images(list(at), partial(_records, self.images, transformer), self.batch)
         return Images(self.images[at], transformer.pixels, self.batch)
 
     def identity(self) -> str:
@@ -50,7 +53,15 @@ class Pictures:
         if isinstance(self.images, list):
             files = [(path, path.stat()) for path in self.images if path.exists()]
             return repr([(str(path), s.st_size, s.st_mtime_ns) for path, s in files])
+        if isinstance(self.images, Database):
+            return self.images.identity()
         return sha256(np.ascontiguousarray(self.images).tobytes()).hexdigest()
+
+
+def _records(database: Database, transformer: Transformer, at: list[int]) -> Values:
+    """Return some values of a database as inputs of a net."""
+    pixels = [database.read(index, transformer.channels) for index in at]
+    return np.stack([transformer.values(transformer.resized(each)) for each in pixels])
 
 
 class Sighted:
@@ -195,6 +206,9 @@ def _make(
         raise click.UsageError("give --images and --list, or --input, or --data-layer, not both")
     if source_path is not None:
         return Pictures(*read_source(source_path), batch)
+    if input_path is not None and is_database(input_path):
+        database = Database(input_path)
+        return Pictures(database, database.labels, batch)
     if input_path is not None:
         return Pictures(*_arrays(input_path), batch)
     if list_path is not None:
@@ -242,15 +256,15 @@ calibrating_options = grouped(
         type=FILE,
         metavar="FILE",
         help="Instead of pictures: npz with x, pixels (N, C, H, W), and perhaps y, classes; "
-        "or an npy of pixels.",
+        "an npy of pixels; or a folder with an LMDB or LevelDB of Caffe's Datum messages.",
     ),
     click.option(
         "--data-layer",
         "source_path",
         type=FILE,
         metavar="PROTOTXT",
-        help="Or what the data layer of this prototxt names: the list of an ImageData layer, the "
-        "files of an HDF5Data layer.",
+        help="Or what the data layer of this prototxt names: the database of a Data layer, the "
+        "list of an ImageData layer, the files of an HDF5Data layer.",
     ),
     click.option(
         "--batch",

@@ -1,4 +1,4 @@
-"""The images that a net's own data layer would read: ImageData lists and HDF5 files."""
+"""The images that a net's own data layer would read: lists, HDF5 files and databases."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_scnn.errors import FormatError
+from caffe_scnn.evaluate.database import Database
 from caffe_scnn.evaluate.labels import read_lines, read_list
 from caffe_scnn.model.net import Layer, Net
 
-READ = ("ImageData", "HDF5Data")
-Source = tuple[list[Path] | NDArray[Any], NDArray[np.int64] | None]
+READ = ("Data", "ImageData", "HDF5Data")
+Source = tuple[list[Path] | NDArray[Any] | Database, NDArray[np.int64] | None]
 
 
 def read_source(prototxt: Path) -> Source:
@@ -27,25 +28,31 @@ def read_source(prototxt: Path) -> Source:
 
     Returns
     -------
-    images : list of Path or ndarray
-        Pictures of an ImageData layer, or pixels (N, …) of HDF5 files.
+    images : list of Path, ndarray or Database
+        Pictures of an ImageData layer, pixels (N, …) of HDF5 files, or the database of a Data
+        layer.
     labels : int64 ndarray of shape (N,) or None
 
     Raises
     ------
     FormatError
         No such layer, or files that are missing or of another form.
+    CaffeScnnError
+        The package that reads a database is not installed.
     """
     layers = [layer for layer in Net.read(prototxt) if layer.type in READ]
     if not layers:
         raise FormatError(
-            f"has no layer of type {' or '.join(READ)}: databases are not read here; give "
-            "--images with --list, or --input with an npz",
+            f"has no layer of type {' or '.join(READ)}; give --images with --list, or --input "
+            "with an npz",
             str(prototxt),
         )
     layer = max(layers, key=_of_test_phase)
     if layer.type == "HDF5Data":
         return _hdf5(layer, prototxt)
+    if layer.type == "Data":
+        database = Database(_found(layer.proto.data_param.source, prototxt))
+        return database, database.labels
     param = layer.proto.image_data_param
     listed = read_list(_found(param.source, prototxt), _found(param.root_folder or ".", prototxt))
     return [picture.path for picture in listed], np.array([p.label for p in listed], np.int64)

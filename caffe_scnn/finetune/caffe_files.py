@@ -8,7 +8,7 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from caffe_scnn.errors import ModelError
-from caffe_scnn.finetune.data.database import LMDB_FILE, is_database
+from caffe_scnn.evaluate.database import LMDB_FILE, is_database
 from caffe_scnn.finetune.objective import Answer
 from caffe_scnn.finetune.recipe import FinetuneRecipe
 from caffe_scnn.finetune.schedule import Training

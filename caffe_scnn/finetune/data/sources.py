@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from caffe_scnn.errors import FormatError
 from caffe_scnn.evaluate.arrays import ONLY, read_arrays
+from caffe_scnn.evaluate.database import Database, is_database
 from caffe_scnn.evaluate.labels import read_labelled_arrays, read_list
-from caffe_scnn.finetune.data.database import Database, is_database
 from caffe_scnn.preprocess import Transformer
 from caffe_scnn.preprocess.transformer import SUFFIXES
 
@@ -77,6 +77,22 @@ class Arrays:
         return np.asarray(self._pixels[index].transpose(1, 2, 0))
 
 
+class Records:
+    """Pictures in a database of Caffe's Datum messages."""
+
+    def __init__(self, database: Database, transformer: Transformer) -> None:
+        self._database = database
+        self._channels = transformer.channels
+        self.labels: NDArray[np.int64] | None = database.labels
+
+    def __len__(self) -> int:
+        return len(self._database)
+
+    def read(self, index: int) -> Pixels:
+        """Decode a value."""
+        return self._database.read(index, self._channels)
+
+
 class Part:
     """Some images of another source."""
 
@@ -115,7 +131,7 @@ def open_source(path: Path, transformer: Transformer, folder: Path | None = None
         It cannot be read.
     """
     if is_database(path):
-        return Database(path, transformer)
+        return Records(Database(path), transformer)
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
         if not found:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from caffe_scnn.errors import CaffeScnnError, FormatError
-from caffe_scnn.preprocess import Transformer
 from caffe_scnn.proto import caffe_pb2 as pb
 
 LMDB_FILE, LEVELDB_FILE = "data.mdb", "CURRENT"
+# An LMDB may be open once in a process; who reads the same one shares it.
+_ENVIRONMENTS: WeakValueDictionary[Path, Any] = WeakValueDictionary()
 
 
 def is_database(path: Path) -> bool:
@@ -29,36 +31,52 @@ class Database:
     ----------
     path : Path
         The folder.
-    transformer : Transformer
-        Says whether channels are to be turned round: Datum messages are BGR.
+
+    Attributes
+    ----------
+    labels : int64 ndarray of shape (images,)
 
     Raises
     ------
     FormatError
-        It cannot be opened, or is empty.
+        It is no database, cannot be opened, or is empty.
     CaffeScnnError
         The package that reads it is not installed.
     """
 
-    def __init__(self, path: Path, transformer: Transformer) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._turn = transformer.channels == "rgb"
-        self._grey = transformer.channels == "gray"
         self._open()
         if not self._keys:
             raise FormatError("the database is empty", str(path))
-        self.labels: NDArray[np.int64] | None = np.array(
+        self.labels: NDArray[np.int64] = np.array(
             [self._datum(index).label for index in range(len(self))], np.int64
         )
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def read(self, index: int) -> NDArray[Any]:
-        """Return the pixels (H, W, C) of one Datum: raw bytes, floats or an encoded picture."""
+    def read(self, index: int, channels: str) -> NDArray[Any]:
+        """Return the pixels of one Datum: raw bytes, floats or an encoded picture.
+
+        Parameters
+        ----------
+        index : int
+        channels : {"bgr", "rgb", "gray"}
+            What the net takes. Datum messages are BGR, or have one channel.
+
+        Returns
+        -------
+        ndarray of shape (H, W, C)
+
+        Raises
+        ------
+        FormatError
+            The value is no Datum, or no picture.
+        """
         datum = self._datum(index)
         if datum.encoded:
-            pixels = _decoded(datum.data, self._grey)
+            pixels = _decoded(datum.data, channels == "gray")
         else:
             values: Any = (
                 np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data)
@@ -71,9 +89,16 @@ class Database:
             raise FormatError(
                 f"the value of key {self._keys[index]!r} is no picture", str(self._path)
             )
-        return pixels[:, :, ::-1] if self._turn else pixels
+        return pixels[:, :, ::-1] if channels == "rgb" else pixels
+
+    def identity(self) -> str:
+        """Return what tells this database from others: its files' names, sizes and times."""
+        files = [(path, path.stat()) for path in sorted(self._path.iterdir()) if path.is_file()]
+        return repr([(str(path), s.st_size, s.st_mtime_ns) for path, s in files])
 
     def _open(self) -> None:
+        if not is_database(self._path):
+            raise FormatError("neither an LMDB nor a LevelDB folder", str(self._path))
         lmdb_here = (self._path / LMDB_FILE).is_file()
         try:
             self._keys = self._open_lmdb() if lmdb_here else self._open_leveldb()
@@ -87,10 +112,14 @@ class Database:
     def _open_lmdb(self) -> Sequence[bytes]:
         import lmdb
 
+        place = self._path.resolve()
         try:
-            self._lmdb = lmdb.open(str(self._path), readonly=True, lock=False, max_readers=1024)
+            self._lmdb = _ENVIRONMENTS.get(place) or lmdb.open(
+                str(place), readonly=True, lock=False, max_readers=1024
+            )
         except lmdb.Error as error:
             raise FormatError(f"not a readable LMDB: {error}", str(self._path)) from error
+        _ENVIRONMENTS[place] = self._lmdb
         self._get = self._get_lmdb
         with self._lmdb.begin() as transaction:
             return [bytes(key) for key in transaction.cursor().iternext(values=False)]
