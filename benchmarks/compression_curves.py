@@ -4,10 +4,10 @@ Usage: ``CAFFE_SCNN_DATA=â€¦ python benchmarks/compression_curves.py DIR [CASEâ€
 
 Cases: ``lenet``, ``cifar``, ``squeezenet``, ``mobilenet``; pictures and folds are those of
 ``compression_accuracy.py``. For every case ``auto`` is asked for several speeds, and ``obs``,
-``magnitude`` with and without refit for several fractions of the multiply-accumulates. Prints a
-table of all nets and the fastest within 1, 2 and 5 points of top-1, and draws both curves. What
-is finished is kept in DIR: run again, it goes on. One thread; times are medians in turns
-with the original.
+``channels``, ``magnitude`` with and without refit for several fractions of the
+multiply-accumulates (every other one of them for the two large nets). Prints a table of all nets
+and the fastest within 1, 2 and 5 points of top-1, and draws both curves. What is finished is kept
+in DIR: run again, it goes on. One thread; times are medians in turns with the original.
 """
 
 from __future__ import annotations
@@ -24,7 +24,16 @@ import numpy as np
 from compression_accuracy import CASES, Case, Fold, folds, macs, right
 
 from caffe_scnn.calibrate import Calibration, Images
-from caffe_scnn.decompose import Auto, Goal, Journal, Magnitude, Obs, Recipe, compress
+from caffe_scnn.decompose import (
+    Auto,
+    ChannelSelection,
+    Goal,
+    Journal,
+    Magnitude,
+    Obs,
+    Recipe,
+    compress,
+)
 from caffe_scnn.decompose.costs import Meter
 from caffe_scnn.errors import ModelError
 from caffe_scnn.model.net import Net
@@ -35,14 +44,16 @@ FRACTIONS = (0.8, 0.67, 0.5, 0.4, 0.3, 0.2, 0.1)
 ASKED: dict[str, list[Recipe]] = {
     "auto": [Recipe(Goal(Auto()), speedup=speed) for speed in SPEEDS],
     "obs": [Recipe(Goal(Obs()), macs=fraction) for fraction in FRACTIONS],
+    "channels": [Recipe(Goal(ChannelSelection()), macs=fraction) for fraction in FRACTIONS],
     "magnitude, refit": [Recipe(Goal(Magnitude(refit=True)), macs=f) for f in FRACTIONS],
     "magnitude": [Recipe(Goal(Magnitude()), macs=fraction) for fraction in FRACTIONS],
 }
+# Case of compression_accuracy, layers, and which of the targets: all, or every other one.
 LAYERS = {
-    "lenet": ("lenet", ("*",)),
-    "cifar": ("cifar", ("*",)),
-    "squeezenet": ("squeezenet", ("fire*", "conv_final")),
-    "mobilenet": ("mobilenet-2x", ("conv*/pw", "fc7")),
+    "lenet": ("lenet", ("*",), 1),
+    "cifar": ("cifar", ("*",), 1),
+    "squeezenet": ("squeezenet", ("fire*", "conv_final"), 2),
+    "mobilenet": ("mobilenet-2x", ("conv*/pw", "fc7"), 2),
 }
 DROPS = (1.0, 2.0, 5.0)
 Result = dict[str, Any]
@@ -53,20 +64,20 @@ def main(place: Path, names: Sequence[str]) -> None:
     data = Path(os.environ["CAFFE_SCNN_DATA"]) / "data"
     place.mkdir(parents=True, exist_ok=True)
     for name in names or LAYERS:
-        case_name, layers = LAYERS[name]
-        found = measured(place / name, CASES[case_name], layers, data)
+        case_name, layers, step = LAYERS[name]
+        found = measured(place / name, CASES[case_name], layers, step, data)
         print(table(name, found))
         print(fastest(name, found), flush=True)
         draw(place, name, found)
 
 
-def measured(place: Path, case: Case, layers: Sequence[str], data: Path) -> list[Result]:
+def measured(place: Path, case: Case, layers: Sequence[str], step: int, data: Path) -> list[Result]:
     """Return a result for every method and target, over all folds."""
     net = case.net(data)
     parts = list(folds(case, data))
     results = []
     for method, recipes in ASKED.items():
-        for at, recipe in enumerate(recipes):
+        for at, recipe in list(enumerate(recipes))[::step]:
             path = place / f"{method}-{at}.json"
             if not path.exists():
                 made = [
