@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from caffe_scnn import Executor, load
+from caffe_scnn.layers.binding import bind
 from caffe_scnn.layers.shapes import infer_shapes
 from caffe_scnn.model.net import Net
 
@@ -33,6 +34,20 @@ ALEXNET = {  # densities of published pruned AlexNets
     **dict(zip([f"conv{i}" for i in range(1, 6)], (0.073, 0.05, 0.049, 0.058, 0.062), strict=True)),
     **{"fc6": 0.10, "fc7": 0.16, "fc8": 0.26},
 }
+# Single convolutions: outputs, inputs, kernel, rows of the (square) output, groups.
+LAYERS = {
+    "layer/conv2": (256, 96, 5, 27, 2),
+    "layer/conv3": (384, 256, 3, 13, 1),
+    "layer/conv4": (384, 384, 3, 13, 2),
+    "layer/conv5": (256, 384, 3, 13, 2),
+    "layer/vgg_conv3_2": (256, 256, 3, 56, 1),
+    "layer/vgg_conv4_2": (512, 512, 3, 28, 1),
+    "layer/vgg_conv5_2": (512, 512, 3, 14, 1),
+    "layer/1x1_128": (128, 128, 1, 56, 1),
+    "layer/1x1_256": (256, 256, 1, 28, 1),
+    "layer/1x1_512": (512, 512, 1, 14, 1),
+    "layer/1x1_1024": (1024, 1024, 1, 7, 1),
+}
 DENSITY = 0.1  # of all other nets' convolutions, but for the first and the depthwise ones
 
 
@@ -42,15 +57,37 @@ def names() -> list[str]:
     return [*real, *RANDOM]
 
 
-def variants(name: str) -> Iterator[tuple[str, Net]]:
-    """Yield the net as it is, and pruned."""
+def variants(name: str, densities: Sequence[float] | None = None) -> Iterator[tuple[str, Net]]:
+    """Yield the net as it is, and pruned: to published densities, or to each of those given."""
+    yield ("as published" if name in REAL else "dense"), _net(name)
+    for density in densities or [None]:
+        net = _net(name)
+        prune_net(net, name, density)
+        yield ("pruned" if density is None else f"{1 - density:.0%} zero"), net
+
+
+def _net(name: str) -> Net:
     if name in REAL:
-        yield "as published", load(*(_data() / file for file in REAL[name]))
-    else:
-        yield "dense", random_net(name)
-    net = load(*(_data() / file for file in REAL[name])) if name in REAL else random_net(name)
-    prune_net(net, name)
-    yield "pruned", net
+        return load(*(_data() / file for file in REAL[name]))
+    return random_layer(name) if name in LAYERS else random_net(name)
+
+
+def random_layer(name: str) -> Net:
+    """Return a net of one convolution, with a ReLU behind it."""
+    outputs, inputs, kernel, size, group = LAYERS[name]
+    net = Net.parse(
+        f"""name: "layer" layer {{ name: "data" type: "Input" top: "data"
+          input_param {{ shape {{ dim: 1 dim: {inputs} dim: {size} dim: {size} }} }} }}
+        layer {{ name: "conv" type: "Convolution" bottom: "data" top: "conv"
+          convolution_param {{ num_output: {outputs} kernel_size: {kernel} pad: {kernel // 2}
+            group: {group} }} }}
+        layer {{ name: "relu" type: "ReLU" bottom: "conv" top: "conv" }}"""
+    )
+    bind(net, None)
+    weights = next(layer for layer in net if layer.name == "conv").blobs[0]
+    deviation = np.sqrt(2 / weights[0].size)
+    weights[...] = deviation * np.random.default_rng(0).standard_normal(weights.shape, np.float32)
+    return net
 
 
 def random_net(name: str, seed: int = 0) -> Net:
@@ -77,16 +114,19 @@ def random_net(name: str, seed: int = 0) -> Net:
     return net
 
 
-def prune_net(net: Net, name: str) -> None:
-    """Zero the smallest weights of every layer, and scale the others to keep its energy."""
-    first = True
+def prune_net(net: Net, name: str, density: float | None = None) -> None:
+    """Zero the smallest weights of every layer, and scale the others to keep its energy.
+
+    ``density`` goes before the published ones of layers that are pruned at all.
+    """
+    first = name not in LAYERS
     for layer in net:
         if layer.type not in ("Convolution", "InnerProduct"):
             continue
-        density = _density(name, layer.name, layer.type, first, layer.blobs[0].shape)
+        wanted = _density(name, layer.name, layer.type, first, layer.blobs[0].shape)
         first = False
-        if density < 1:
-            layer.blobs[0] = _pruned(layer.blobs[0], density)
+        if wanted < 1:
+            layer.blobs[0] = _pruned(layer.blobs[0], density or wanted)
     _level_logits(net)
 
 

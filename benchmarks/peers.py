@@ -7,6 +7,8 @@ Every engine runs in a process of its own and answers over a pipe, one at a time
 Its result is compared with ours before anything is timed. A sample is taken between two probes of
 the machine that must reach their calm speed (gate.py); the table holds medians. Pruned nets are run
 by every engine with the zeros in place: what the engine makes of them is its own affair.
+``--nets layer/conv3 …`` are single layers. Some engines run only when they are asked for
+(``--engines``), from an environment that has them.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import numpy as np
 import peer_models
 from gate import TRIES, Gate
 from onnx_export import export
-from peer_worker import ENGINES
+from peer_worker import ENGINES, ON_REQUEST
 
 from caffe_scnn.model.net import Net
 from caffe_scnn.save import save
@@ -192,7 +194,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", required=True, help="of the environment with the peers")
     parser.add_argument("--nets", nargs="+", default=peer_models.names())
-    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
+    parser.add_argument(
+        "--engines", nargs="+", default=list(ENGINES), choices=[*ENGINES, *ON_REQUEST]
+    )
+    parser.add_argument(
+        "--densities", type=float, nargs="+", help="of pruned weights, instead of published ones"
+    )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--json", type=Path, help="where to keep all results")
     parser.add_argument(
@@ -202,7 +209,7 @@ def main() -> None:
     engines = [OURS, *(engine for engine in options.engines if engine != OURS)]
     gate, rows = Gate(), []
     for name in options.nets:
-        for weights, net in peer_models.variants(name):
+        for weights, net in peer_models.variants(name, options.densities):
             measured = measure(net, engines, options, gate)
             rows.append({"net": name, "weights": weights, "threads": measured})
             say(rows[-1])
