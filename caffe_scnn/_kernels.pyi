@@ -216,6 +216,18 @@ def lrn(
     items: int,
     threads: int,
 ) -> None: ...
+def lrn_within(
+    isa: str,
+    arena: Float32,
+    src: Planes,
+    dst: Planes,
+    half: int,
+    share: float,
+    beta: float,
+    items: int,
+    scratch: Float32,
+    threads: int,
+) -> None: ...
 def affine(
     isa: str,
     arena: Float32,

@@ -71,6 +71,12 @@ cdef extern from "scnn.h" nogil:
         int64_t in_plane, out_plane
         float alpha_over_n, beta, k
     ctypedef void (*scnn_lrn_fn)(const scnn_lrn *, const float *, float *, int64_t) noexcept nogil
+    ctypedef struct scnn_lrn_within:
+        int32_t height, width, half
+        int64_t in_pitch, out_pitch
+        float share, beta
+    ctypedef void (*scnn_lrn_within_fn)(const scnn_lrn_within *, const float *, float *,
+                                        float *) noexcept nogil
     ctypedef void (*scnn_affine_fn)(const float *, float *, int64_t, float, float, float, float,
                                     float) noexcept nogil
     ctypedef void (*scnn_binary_fn)(int32_t, const float *, const float *, float *, int64_t,
@@ -1095,6 +1101,37 @@ cdef void lrn_strip(scnn_lrn_fn run, const scnn_lrn *spec, float *data, Planes s
     run(spec, data + src.at + item * src.item + src.lead + y * src.pitch + strip * 256,
         data + dst.at + item * dst.item + dst.lead + y * dst.pitch + strip * 256,
         min(256, size - strip * 256))
+
+
+def lrn_within(str isa, float[::1] arena not None, Planes src not None, Planes dst not None,
+               int half, float share, float beta, int items, float[:, ::1] scratch not None,
+               int threads):
+    """Local response normalisation within windows of 2·half + 1 pixels each way.
+
+    ``scratch`` has a row of width + 2·half + 16 floats for each thread.
+    """
+    cdef scnn_lrn_within_fn run = <scnn_lrn_within_fn>find("lrn_within", isa).run
+    cdef scnn_lrn_within spec
+    cdef int64_t task, tasks = <int64_t>items * src.channels
+    cdef float *data = &arena[0]
+    same_pixels(arena, src, dst, items)
+    if (half < 0 or scratch.shape[0] < threads
+            or scratch.shape[1] < src.width + 2 * <int64_t>half + 16):
+        raise KernelError(f"a window that reaches {half} pixels, or too small a scratch")
+    spec.height, spec.width, spec.half = src.height, src.width, half
+    spec.in_pitch, spec.out_pitch = src.pitch, dst.pitch
+    spec.share, spec.beta = share, beta
+    for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+        lrn_plane(run, &spec, data, src, dst, task, &scratch[threadid(), 0])
+
+
+cdef void lrn_plane(scnn_lrn_within_fn run, const scnn_lrn_within *spec, float *data, Planes src,
+                    Planes dst, int64_t task, float *scratch) noexcept nogil:
+    cdef int64_t item = task // src.channels, channel = task % src.channels
+    cdef float *plane = data + dst.at + item * dst.item + channel * dst.plane
+    zero_halo(plane, dst)
+    run(spec, data + src.at + item * src.item + channel * src.plane + src.lead, plane + dst.lead,
+        scratch)
 
 
 def affine(str isa, float[::1] arena not None, Planes src not None, Planes dst not None,

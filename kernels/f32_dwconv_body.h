@@ -19,8 +19,7 @@ INLINE vec ISA(load_apart)(const float *p, int stride)
 INLINE void ISA(store_sums)(const scnn_dwconv *conv, const ISA(finish) *finish, int rows,
                             const vec *sum, float *out, int x)
 {
-    const int left = conv->out_width - x;
-    const uint32_t mask = left >= LANES ? ~0u >> (32 - LANES) : (1u << left) - 1;
+    const uint32_t mask = ISA(lanes_left)(conv->out_width - x);
     UNROLL for (int r = 0; r < rows; r++)
         vec_store_lanes(out + r * conv->out_pitch + x, mask, ISA(finished)(finish, sum[r]));
 }

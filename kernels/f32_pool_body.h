@@ -26,8 +26,7 @@ INLINE void ISA(combine_rows)(const scnn_pool *pool, const float *in, int first,
                               float *rows, int max)
 {
     for (int x = 0; x < pool->width; x += LANES) {
-        const int left = pool->width - x;
-        const uint32_t mask = left >= LANES ? ~0u >> (32 - LANES) : (1u << left) - 1;
+        const uint32_t mask = ISA(lanes_left)(pool->width - x);
         const float *at = in + first * pool->in_pitch + x;
         vec sum = vec_load_lanes(at, mask);
         for (int i = first + 1; i < last; i++) {
@@ -55,8 +54,7 @@ INLINE void ISA(combine_columns)(const scnn_pool *pool, const float *rows, float
                                  int end, int stride, float share, int max)
 {
     for (int x = begin; x < end; x += LANES) {
-        const int left = end - x;
-        const uint32_t mask = left >= LANES ? ~0u >> (32 - LANES) : (1u << left) - 1;
+        const uint32_t mask = ISA(lanes_left)(end - x);
         const float *at = rows + x * stride - pool->pad_w;
         vec sum = ISA(load_apart)(at, stride);
         for (int j = 1; j < pool->kernel_w; j++) {

@@ -58,11 +58,6 @@ INLINE void ISA(winograd_gather)(int m, const vec *c, int apart, vec *to, int to
     to[3 * to_apart] = vec_add(ISA(plus)(difference, 8, difference2), c[5 * apart]);
 }
 
-INLINE uint32_t ISA(lanes_left)(int left)
-{
-    return left >= LANES ? ~0u >> (32 - LANES) : (1u << left) - 1;
-}
-
 /* Row `y` of the input, from column `left` on, as m runs of `run` floats; zero outside. */
 INLINE void ISA(winograd_row)(int m, const scnn_winograd *w, const float *in, int y, float *line,
                               float *runs, int run)

@@ -126,6 +126,16 @@ typedef struct {
 } scnn_lrn;
 typedef void (*scnn_lrn_fn)(const scnn_lrn *lrn, const float *in, float *out, int64_t size);
 
+/* The same of one plane over windows of 2 · half + 1 pixels each way: y = x · (1 + share · Σ x²)^-beta.
+ * scratch: width + 2 · half + 16 floats. */
+typedef struct {
+    int32_t height, width, half;
+    int64_t in_pitch, out_pitch;
+    float share, beta;
+} scnn_lrn_within;
+typedef void (*scnn_lrn_within_fn)(const scnn_lrn_within *lrn, const float *in, float *out,
+                                   float *scratch);
+
 /* out = clamp(slope(a * scale + shift)) over a run; slope 1: no change of negative values. */
 typedef void (*scnn_affine_fn)(const float *in, float *out, int64_t size, float scale, float shift,
                                float slope, float low, float high);

@@ -222,7 +222,10 @@ class Builder:
         self.same_shape(self.pick(*NEURONS), in_place=self.rng.random() < 0.5)
 
     def lrn(self):
-        self.same_shape(f'type: "LRN" lrn_param {{ local_size: {self.pick(1, 3, 5)} alpha: 0.1 }}')
+        region = self.pick("ACROSS_CHANNELS", "WITHIN_CHANNEL")
+        size = self.pick(1, 3, 5)
+        body = f"lrn_param {{ local_size: {size} alpha: 0.1 norm_region: {region} }}"
+        self.same_shape(f'type: "LRN" {body}')
 
     def softmax(self):
         self.same_shape('type: "Softmax"')

@@ -281,6 +281,39 @@ def test_lrn(isa, beta, k, border):
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("half", [0, 1, 2, 7])
+@pytest.mark.parametrize("size", [(1, 1), (3, 15), (5, 64), (4, 65), (6, 147)])
+def test_lrn_within(isa, half, size):
+    rng = np.random.default_rng(6)
+    source = place((2, 3, *size), Border(1, 1, True), 16)
+    target = place((2, 3, *size), Border(2, 1, True), 16 + source.size)
+    arena = np.full(target.at + target.size + 64, CANARY)
+    arena[source.at : target.at] = np.nan  # around the pixels there is nothing to read
+    x = rng.standard_normal(source.shape).astype(np.float32) * 3
+    source.array(arena)[...] = x
+    side, (height, width) = 2 * half + 1, size
+    square = np.pad(x.astype(np.float64) ** 2, ((0, 0), (0, 0), (half, half), (half, half)))
+    total = sum(square[:, :, i : i + height, j : j + width] for i, j in np.ndindex((side, side)))
+    scratch = np.full((2, width + 2 * half + 16), np.nan, np.float32)
+    for beta in (0.75, 1.25):
+        share = np.float32(0.7 / side**2)
+        _kernels.lrn_within(
+            isa, arena, source.planes(), target.planes(), half, share, beta, 2, scratch, 2
+        )
+        want = x * (1 + share * total) ** -beta
+        # side² products and sums in s; share·s + 1 makes two more; then a power and a product
+        limit = (beta * (side**2 + 3) + 6) * ULP * np.abs(want)
+        assert (np.abs(target.array(arena) - want) <= limit).all()
+        assert (halo_of(target, arena) == 0).all()
+        assert (arena[: source.at] == CANARY).all()
+        assert (arena[target.at + target.size :] == CANARY).all()
+    with pytest.raises(KernelError, match="scratch"):
+        _kernels.lrn_within(
+            isa, arena, source.planes(), target.planes(), half + 1, 1.0, 1.0, 2, scratch, 2
+        )
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_affine_and_binary_keep_nan_and_halo(isa):
     rng = np.random.default_rng(6)
     a, b = place((2, 3, 4, 5), Border(), 0), place((2, 3, 4, 5), Border(1, 1, True), 128)

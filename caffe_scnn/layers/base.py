@@ -126,6 +126,15 @@ class LRNSpec:
 
 
 @dataclass(frozen=True)
+class LRNWithinSpec:
+    """The same of a channel's windows of n × n pixels: ``x·(1 + alpha/n²·Σx²)^-beta``."""
+
+    local_size: int
+    alpha: float
+    beta: float
+
+
+@dataclass(frozen=True)
 class EltwiseSpec:
     """Element-wise ``sum`` (with a coefficient per bottom), ``prod`` or ``max``."""
 
@@ -310,6 +319,7 @@ OpSpec = (
     | ActivationSpec
     | PoolingSpec
     | LRNSpec
+    | LRNWithinSpec
     | EltwiseSpec
     | ConcatSpec
     | SoftmaxSpec

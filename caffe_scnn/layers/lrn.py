@@ -13,13 +13,9 @@ from caffe_scnn.layers.base import (
     Example,
     LayerType,
     LRNSpec,
-    NeuronSpec,
+    LRNWithinSpec,
     OpSpec,
-    PoolingSpec,
-    ProductSpec,
     Shape,
-    Step,
-    StepsSpec,
     refuse,
 )
 from caffe_scnn.model.net import Layer
@@ -58,19 +54,10 @@ class LRN(LayerType):
         return [x * (1 + param.alpha * total / n**2) ** -param.beta]
 
     def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
-        """Across channels has a kernel; within one, squares are averaged as a pooling does."""
-        param, shape = layer.proto.lrn_param, tuple(bottoms)
+        """Within a channel ``k`` has no say."""
+        param = layer.proto.lrn_param
         if param.norm_region != pb.LRNParameter.ACROSS_CHANNELS:
-            n, alpha, beta = int(param.local_size), param.alpha, param.beta
-            average = PoolingSpec("ave", (n, n), (1, 1), (n // 2, n // 2))
-            return StepsSpec(
-                (
-                    Step(NeuronSpec(np.square), (0,), shape),
-                    Step(average, (1,), shape),
-                    Step(NeuronSpec(lambda x: (1 + alpha * x) ** -beta), (2,), shape),
-                    Step(ProductSpec(shape[0]), (0, 3), shape),
-                )
-            )
+            return LRNWithinSpec(int(param.local_size), param.alpha, param.beta)
         return LRNSpec(int(param.local_size), param.alpha, param.beta, param.k)
 
     def coupling(self, layer: Layer) -> Coupling:
@@ -83,4 +70,8 @@ class LRN(LayerType):
         return [
             Example("lrn_param { local_size: 3 alpha: 0.5 beta: 0.75 k: 2 }", ((2, 5, 4, 3),)),
             Example("lrn_param { norm_region: WITHIN_CHANNEL local_size: 3 }", ((1, 2, 5, 4),)),
+            Example(
+                "lrn_param { norm_region: WITHIN_CHANNEL local_size: 9 alpha: 2 beta: 1.5 k: 3 }",
+                ((2, 2, 3, 2),),
+            ),
         ]

@@ -18,6 +18,7 @@ from caffe_scnn.engine.ops.filter import FilterOp
 from caffe_scnn.engine.ops.inner_product import InnerProductOp
 from caffe_scnn.engine.ops.interleave import InterleaveOp
 from caffe_scnn.engine.ops.lrn import LRNOp
+from caffe_scnn.engine.ops.lrn_within import LRNWithinOp
 from caffe_scnn.engine.ops.masked_pooling import MaskedPoolingOp
 from caffe_scnn.engine.ops.neuron import NeuronOp
 from caffe_scnn.engine.ops.normalize import NormalizeOp
@@ -47,6 +48,7 @@ OPS: dict[type[object], type[Op]] = {
     base.InnerProductSpec: InnerProductOp,
     base.InterleaveSpec: InterleaveOp,
     base.LRNSpec: LRNOp,
+    base.LRNWithinSpec: LRNWithinOp,
     base.MaskedPoolingSpec: MaskedPoolingOp,
     base.NeuronSpec: NeuronOp,
     base.NormalizeSpec: NormalizeOp,
