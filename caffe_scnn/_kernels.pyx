@@ -87,8 +87,7 @@ cdef extern from "scnn.h" nogil:
         const float *weight
         const float *bias
         const float *slope
-        const int32_t *first
-        const int32_t *count
+        const int32_t *channel
         float low, high
     ctypedef void (*scnn_dense_fn)(const scnn_dense *, int64_t, const float *, float *,
                                    const float *, int64_t) noexcept nogil
@@ -644,8 +643,8 @@ cdef class DenseConvolution:
     weight : float32 ndarray of shape (entries · vectors · lanes,)
     bias : float32 ndarray of shape (blocks · vectors · lanes,)
     slope : float32 ndarray of shape (channels,), or None
-    first, count : int32 ndarray of shape (blocks,)
-        Output channels of each block.
+    channel : int32 ndarray of shape (blocks · vectors · lanes,)
+        Output channels of each block; -1 fills up.
     base : int
         Offset of the first weight's input from the first pixel.
     low, high : float
@@ -654,34 +653,33 @@ cdef class DenseConvolution:
 
     cdef scnn_dense_fn[17] table
     cdef scnn_dense dense
-    cdef int pixels
+    cdef int pixels, width
     cdef int64_t blocks, base, reach, channels
     cdef list keep
 
     def __init__(self, str isa, int pixels, int vectors, const int64_t[::1] start not None,
                  const int32_t[::1] offset not None, const float[::1] weight not None,
                  const float[::1] bias not None, const float[::1] slope,
-                 const int32_t[::1] first not None, const int32_t[::1] count not None,
-                 int64_t base, float low, float high):
+                 const int32_t[::1] channel not None, int64_t base, float low, float high):
         cdef const scnn_kernel *kernel = find("dense", isa, pixels, vectors)
         cdef int width = vectors * kernel.lanes, size
-        self.pixels, self.base, self.blocks = pixels, base, first.shape[0]
+        self.pixels, self.width, self.base = pixels, width, base
+        self.blocks = channel.shape[0] // width
         for size in range(1, pixels + 1):
             self.table[size] = <scnn_dense_fn>find("dense", isa, size, vectors).run
-        if (self.blocks < 1 or start.shape[0] != self.blocks + 1 or count.shape[0] != self.blocks
+        if (self.blocks < 1 or start.shape[0] != self.blocks + 1 or channel.shape[0] != self.blocks * width
                 or start[0] != 0 or not ascending(start) or start[self.blocks] != offset.shape[0]
                 or weight.shape[0] != offset.shape[0] * width
-                or bias.shape[0] != self.blocks * width or np.min(first) < 0
-                or np.min(count) < 1 or np.max(count) > width
+                or bias.shape[0] != self.blocks * width or np.min(channel) < -1
                 or (offset.shape[0] and np.min(offset) < 0)):
             raise KernelError("the parts of a dense convolution do not fit together")
-        self.channels = np.add(first, count).max()
+        self.channels = np.max(channel) + 1
         self.reach = np.max(offset) if offset.shape[0] else 0
         if slope is not None and slope.shape[0] < self.channels:
             raise KernelError("one slope an output channel is needed")
-        self.keep = [start, offset, weight, bias, slope, first, count]
+        self.keep = [start, offset, weight, bias, slope, channel]
         self.dense.start, self.dense.bias = &start[0], &bias[0]
-        self.dense.first, self.dense.count = &first[0], &count[0]
+        self.dense.channel = &channel[0]
         self.dense.offset, self.dense.weight, self.dense.slope = NULL, NULL, NULL
         if offset.shape[0]:
             self.dense.offset, self.dense.weight = &offset[0], &weight[0]
@@ -730,12 +728,12 @@ cdef class DenseConvolution:
         """Compute one output row of a block of channels: blocks change slowest."""
         cdef int64_t line = task % dst.height, item = task // dst.height % items
         cdef int64_t block = task // (dst.height * items)
-        cdef int tiles = (dst.width + self.pixels - 1) // self.pixels, tile, begin, end, channel
+        cdef int tiles = (dst.width + self.pixels - 1) // self.pixels, tile, begin, end, i
         cdef float *out = y + item * dst.item
         if halo and line == 0:
-            for channel in range(self.dense.first[block],
-                                 self.dense.first[block] + self.dense.count[block]):
-                zero_halo(out + channel * dst.plane, dst)
+            for i in range(block * self.width, (block + 1) * self.width):
+                if self.dense.channel[i] >= 0:
+                    zero_halo(out + self.dense.channel[i] * dst.plane, dst)
         x = x + item * src.item + line * src.pitch
         out = out + dst.lead + line * dst.pitch
         if residual != NULL:

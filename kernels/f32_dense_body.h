@@ -4,22 +4,20 @@
  * no lane is lost on narrow maps. The sums are transposed into channel planes at the end. Only for
  * AVX-512: with 16 registers of 8 lanes the other form of the convolution is as fast. */
 #define WEIGHTS_AHEAD 24 /* entries */
-INLINE void ISA(store_channels)(const scnn_dense *dense, int64_t block, int v, int pixels, vec *sum,
-                                float *out, const float *residual, int64_t out_plane)
+INLINE void ISA(store_channels)(const scnn_dense *dense, const int32_t *channel, int pixels,
+                                vec *sum, float *out, const float *residual, int64_t out_plane)
 {
     const uint32_t mask = (uint32_t)((1ull << pixels) - 1);
-    const int32_t count = dense->count[block] - v * LANES;
-    const int64_t first = dense->first[block] + v * LANES;
     ISA(finish) finish = {vec_set(dense->low), vec_set(dense->high), vec_set(0.0f),
                           dense->slope != NULL};
     vec_transpose(sum);
-    for (int i = 0; i < (count < LANES ? count : LANES); i++) {
-        const int64_t plane = (first + i) * out_plane;
+    for (int i = 0; i < LANES && channel[i] >= 0; i++) {
+        const int64_t plane = channel[i] * out_plane;
         vec y = sum[i];
         if (residual)
             y = vec_add(y, vec_load_lanes(residual + plane, mask));
         if (finish.bent)
-            finish.slope = vec_set(dense->slope[first + i]);
+            finish.slope = vec_set(dense->slope[channel[i]]);
         vec_store_lanes(out + plane, mask, ISA(finished)(&finish, y));
     }
 }
@@ -51,7 +49,8 @@ INLINE void ISA(dense)(int pixels, int vectors, const scnn_dense *dense, int64_t
     UNROLL for (int v = 0; v < vectors; v++) {
         UNROLL for (int p = pixels; p < LANES; p++)
             sum[v][p] = vec_set(0.0f);
-        ISA(store_channels)(dense, block, v, pixels, sum[v], out, residual, out_plane);
+        ISA(store_channels)(dense, dense->channel + block * width + v * LANES, pixels, sum[v], out,
+                            residual, out_plane);
     }
 }
 

@@ -67,8 +67,8 @@ typedef void (*scnn_sconv_fn)(const scnn_matrix *matrix, int32_t block_begin, in
                               const float *in, int32_t first, float *out, const float *residual,
                               int64_t out_plane, const scnn_store *store, float *partial);
 
-/* Dense weights with vectors along output channels. Block b has the channels first[b] … first[b] +
- * count[b] - 1, filled up with zeros to whole vectors; its entries start[b] <= e < start[b + 1] add
+/* Dense weights with vectors along output channels. Block b computes the channels that `channel`
+ * lists for it, vectors · lanes a block, -1 fills up; its entries start[b] <= e < start[b + 1] add
  * `vectors` vectors of weights times the input at offset[e]. bias: vectors · lanes a block; slope:
  * of negative results, one a channel; NULL: none. */
 typedef struct {
@@ -77,8 +77,7 @@ typedef struct {
     const float *weight;
     const float *bias;
     const float *slope;
-    const int32_t *first;
-    const int32_t *count;
+    const int32_t *channel;
     float low, high; /* the result is clamped to [low, high] */
 } scnn_dense;
 

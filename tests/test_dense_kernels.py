@@ -87,6 +87,7 @@ def test_every_tile_at_every_edge(tile):
     for width, outputs in product((1, pixels, 2 * pixels - 1), (1, block - 1, block, block + 3)):
         weights = rng.standard_normal((outputs, 5, 2, 3)).astype(np.float32)
         weights[:, 2] = 0  # an input channel that nobody reads
+        weights[1:-1:3] = 0  # filters without weights are moved behind the others
         x = rng.standard_normal((2, 5, 4, width + 2)).astype(np.float32)
         bias = rng.standard_normal(outputs).astype(np.float32)
         want, size = reference(weights, x, 1)
@@ -130,6 +131,22 @@ def test_columns_without_weights_cost_nothing():
     weights[:, ::2] = 0
     (half,) = dense_tiles(isa, weights, 1, 14, 14)
     assert half.cycles < 0.6 * whole.cycles
+
+
+def test_filters_without_weights_cost_nothing():
+    rng = np.random.default_rng(0)
+    isa, pixels, vectors, lanes = TILES[0]
+    weights = rng.standard_normal((2, 96, 90)).astype(np.float32)
+    weights[:, 1::3] = 0
+    weights[:, 2::3] = 0
+    weights, kept = weights.reshape(192, 90), weights[:, ::3].reshape(64, 90)
+    (sparse,), (narrow,) = (dense_tiles(isa, w, 2, 14, 14) for w in (weights, kept))
+    stores = dense_tiles(isa, np.zeros_like(weights[:128]), 2, 14, 14)[0].cycles
+    assert sparse.cycles == pytest.approx(narrow.cycles + stores)
+    tile = Tile("dense", pixels, vectors, 1, 0.0, lanes, "")
+    taps = Taps(np.arange(180).reshape(2, 90))
+    sizes = [dense_convolution(isa, tile, w, taps, Finish(), 0)[1] for w in (weights, kept)]
+    assert sizes[0] == sizes[1]
 
 
 def test_operands_outside_their_memory_are_refused():

@@ -293,6 +293,27 @@ def test_sparse_weights_take_six_bytes_a_non_zero(param, size):
     assert Executor(net).plan().weight_bytes == step.weight_bytes
 
 
+@pytest.mark.parametrize(("outputs", "size"), [(24, 6), (96, 30)])
+def test_structured_zeros_are_squeezed_out(outputs, size):
+    """Filters and taps without weights, wherever they lie, cost what the smaller layer costs."""
+    text = INPUT % f"dim: 1 dim: 8 dim: {size} dim: {size}"
+
+    def step(count, group):
+        param = f"num_output: {count} kernel_size: 3 pad: 1 group: {group}"
+        return net_of(text + conv("c", "data", "c", param), density=1.0)
+
+    for group in (1, 2):
+        net, narrow = step(outputs, group), step(outputs // 2, group)
+        weights = net.layer("c").blobs[0]
+        weights.reshape(outputs, -1)[:, [0, 5, 7, 20]] = 0
+        weights[1::2] = 0
+        narrow.layer("c").blobs = [blob[::2].copy() for blob in net.layer("c").blobs]
+        assert_like_reference(net)
+        found, want = (Executor(n, threads=1).plan().steps[0] for n in (net, narrow))
+        assert found.kernel.split("_")[1] == want.kernel.split("_")[1]
+        assert found.weight_bytes <= 1.05 * want.weight_bytes
+
+
 @pytest.mark.parametrize("batch", [1, 2, 7, 33])
 @pytest.mark.parametrize("density", [1.0, 0.1])
 def test_fully_connected_for_any_batch(batch, density):

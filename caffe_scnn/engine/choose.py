@@ -308,7 +308,7 @@ def count_entries(
     """Count entries and blocks that packing in blocks of ``rows`` channels would store."""
     if rows == 1:
         return int(np.count_nonzero(weights[~skip])), int(np.count_nonzero(~skip))
-    channel = block_channels(len(weights), groups, rows, skip)
+    channel = block_channels(weights, groups, rows, skip)
     occupied = weights != 0
     entries = 0
     for block in channel:

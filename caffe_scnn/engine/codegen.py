@@ -130,7 +130,7 @@ def program_convolution(
     """
     dialect = DIALECTS[isa]
     groups = len(taps.offset)
-    channel = block_channels(len(weights), groups, dialect.rows, np.zeros(len(weights), bool))
+    channel = block_channels(weights, groups, dialect.rows, np.zeros(len(weights), bool))
     program, nbytes = _program(dialect, weights, taps, channel)
     rows = channel.ravel()
     bias = by_row(finish.bias, rows)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from caffe_scnn._kernels import DenseConvolution
 from caffe_scnn.engine.choose import Tile
-from caffe_scnn.engine.packing import Finish, Float32, Taps
+from caffe_scnn.engine.packing import Finish, Float32, Taps, block_channels
 
 
 def dense_convolution(
@@ -24,26 +24,20 @@ def dense_convolution(
     ----------
     weights : float32 ndarray of shape (channels, columns)
         Group after group; columns are those of the group. Columns that are zero in a whole block
-        are left out.
+        are left out, and filters that are all zero share blocks of their own.
     """
     groups = len(taps.offset)
     width = tile.vectors * tile.lanes
     per_group = len(weights) // groups
-    start, offsets, values, biases = [0], [], [], []
-    first = [
-        begin
-        for group in range(groups)
-        for begin in range(group * per_group, (group + 1) * per_group, width)
-    ]
-    count = [min(width, per_group - begin % per_group) for begin in first]
-    bias = np.zeros(len(weights), np.float32) if finish.bias is None else finish.bias
-    for begin, channels in zip(first, count, strict=True):
-        block = weights[begin : begin + channels]
-        used = np.flatnonzero(block.any(axis=0))
+    start, offsets, values = [0], [], []
+    channel = block_channels(weights, groups, width, np.zeros(len(weights), bool))
+    for block in channel:
+        filters = np.where((block >= 0)[:, None], weights[block], np.float32(0))
+        used = np.flatnonzero(filters.any(axis=0))
         start.append(start[-1] + len(used))
-        offsets.append(taps.offset[begin // per_group, used])
-        values.append(np.pad(block[:, used], ((0, width - channels), (0, 0))).T)
-        biases.append(np.pad(bias[begin : begin + channels], (0, width - channels)))
+        offsets.append(taps.offset[block[0] // per_group, used])
+        values.append(filters[:, used].T)
+    bias = np.zeros(len(weights), np.float32) if finish.bias is None else finish.bias
     weight = np.ascontiguousarray(np.concatenate(values), np.float32).ravel()
     offset = np.concatenate(offsets).astype(np.int32)
     kernel = DenseConvolution(
@@ -53,10 +47,9 @@ def dense_convolution(
         np.array(start, np.int64),
         offset,
         weight,
-        np.concatenate(biases).astype(np.float32),
+        np.where(channel >= 0, bias[channel], 0).astype(np.float32).ravel(),
         _each(finish.slope, len(weights)),
-        np.array(first, np.int32),
-        np.array(count, np.int32),
+        channel.ravel(),
         base,
         finish.low,
         finish.high,

@@ -111,15 +111,18 @@ class Streams:
 
 
 def block_channels(
-    channels: int, groups: int, rows: int, skip: NDArray[np.bool_]
+    weights: Float32, groups: int, rows: int, skip: NDArray[np.bool_]
 ) -> NDArray[np.int32]:
     """Deal the output channels of each group into blocks of ``rows``; -1 fills the last block.
 
-    Channels in ``skip`` are not computed at all.
+    Channels in ``skip`` are not computed at all. Those without weights come last in their group, if
+    blocks are of several: so they make blocks of their own, which hold nothing.
     """
     blocks = []
-    for group in np.arange(channels, dtype=np.int32).reshape(groups, -1):
+    empty = np.asarray(~weights.any(axis=1)) & (rows > 1)
+    for group in np.arange(len(weights), dtype=np.int32).reshape(groups, -1):
         kept = group[~skip[group]]
+        kept = kept[np.argsort(empty[kept], kind="stable")]
         fill = np.full(-len(kept) % rows, -1, np.int32)
         blocks.append(np.concatenate([kept, fill]).reshape(-1, rows))
     return np.concatenate(blocks)
@@ -148,7 +151,7 @@ def stream(
     """
     groups = taps.offset.shape[0]
     skip = np.zeros(len(weights), bool) if skip is None else skip
-    channel = block_channels(len(weights), groups, rows, skip)
+    channel = block_channels(weights, groups, rows, skip)
     group_of = np.maximum(channel[:, 0], 0) // (len(weights) // groups)
     unit = WIDE_UNIT if not (taps.offset % (1 << WIDE_UNIT)).any() else 0
     packed = [
