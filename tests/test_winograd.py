@@ -122,13 +122,21 @@ layer {{ name: "conv" type: "Convolution" bottom: "data" top: "conv"
 """
 
 
-def kernel(channels, density=1.0, **how):
-    """Name of the kernel that a layer of this shape gets."""
+def step(channels, density=1.0, empty=(), **how):
+    """The step of a layer of this shape; ``empty``: an index of weights that are zero."""
     net = Net.parse(NET.format(channels=channels))
     rng = np.random.default_rng(0)
     weights = rng.standard_normal((128, channels, 3, 3)).astype(np.float32)
-    net.layer("conv").blobs = [weights * (rng.random(weights.shape) < density)]
-    return Executor(net, threads=1, **how).plan().steps[0].kernel
+    weights[rng.random(weights.shape) >= density] = 0
+    for index in empty:
+        weights[index] = 0
+    net.layer("conv").blobs = [weights]
+    return Executor(net, threads=1, **how).plan().steps[0]
+
+
+def kernel(*what, **how):
+    """Name of the kernel that a layer gets."""
+    return step(*what, **how).kernel
 
 
 def test_large_dense_layers_use_it_and_others_do_not():
@@ -136,6 +144,12 @@ def test_large_dense_layers_use_it_and_others_do_not():
     assert "winograd" not in kernel(128, exact=True)
     assert "winograd" not in kernel(128, density=0.3)
     assert "winograd" not in kernel(8)  # too few products for its rounding
+
+
+def test_filters_and_channels_without_weights_cost_nothing():
+    whole, fewer = step(128), step(128, empty=[np.s_[1::4], np.s_[:, ::4]])
+    assert "winograd" in fewer.kernel
+    assert fewer.weight_bytes == pytest.approx(whole.weight_bytes * 0.75 * 0.75, rel=0.02)
 
 
 @pytest.mark.parametrize(("channels", "forms"), [(15, None), (16, {0, 2}), (48, {0, 2, 4})])

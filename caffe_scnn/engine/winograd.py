@@ -191,7 +191,7 @@ def _direct_cycles(node: Node, spec: ConvolutionSpec, isa: str) -> float:
 
 def product_tile(spec: ConvolutionSpec, bands: Bands, isa: str) -> Tile:
     """Choose the tile of the products of one coefficient."""
-    ones = np.ones(spec.weights.shape[:2], np.float32)
+    used = np.asarray(spec.weights.any(axis=(2, 3)), np.float32)
     shape = Shape(bands.width, spec.weights.shape[1], 0)
-    tile = rank_tiles(isa, ones, spec.group, shape, None, (1, bands.width))[0]
+    tile = rank_tiles(isa, used, spec.group, shape, None, (1, bands.width))[0]
     return replace(tile, why="")
