@@ -65,7 +65,7 @@ class Convolution:
         rows: int,
         vectors: int,
         unit: int,
-        parts: list[tuple[Int64, Int64, NDArray[Any], Float32]],
+        parts: list[tuple[Int64, int, NDArray[Any], Float32]],
         bias: Float32,
         slope: Float32 | None,
         channel: Int32,

@@ -31,17 +31,18 @@ cdef extern from *:
     int scnn_processors() nogil
 
 cdef extern from "scnn.h" nogil:
+    int SCNN_AHEAD
     ctypedef struct scnn_matrix:
         const int64_t *start
-        const int64_t *origin
-        const void *delta
+        const void *offset
         const float *value
         const float *bias
         const float *slope
         const int32_t *channel
         int32_t rows
-        int32_t delta_bytes
+        int32_t offset_bytes
         int32_t unit
+        int64_t origin
         int32_t first
         int32_t last
         float low
@@ -397,10 +398,10 @@ cdef class Convolution:
     vectors : int
         Vectors a tile; the last tile of a run may have fewer.
     unit : int
-        Deltas count steps of ``1 << unit`` floats.
-    parts : list of (start, origin, delta, value)
-        The streams, cut by input channels: int64 (blocks + 1,), int64 (blocks,), uint16 or uint32
-        (entries,), float32 (entries · rows,).
+        Offsets count steps of ``1 << unit`` floats.
+    parts : list of (start, origin, offset, value)
+        The streams, cut by input channels: int64 (blocks + 1,), int, uint16 or uint32 (entries +
+        2,), float32 (entries · rows,). Entry e reads at ``origin + (offset[e] << unit)``.
     bias, slope : float32 ndarray of shape (blocks · rows,); slope may be None
     channel : int32 ndarray of shape (blocks · rows,)
     chunk : int32 ndarray
@@ -468,8 +469,11 @@ cdef class Convolution:
             self.matrix[index] = common
             self.matrix[index].first = index == 0 and program is None
             self.matrix[index].last = index == self.parts - 1
-            start, origin, delta, value = streams
-            self.point_at(&self.matrix[index], blocks, start, origin, delta, value)
+            start, origin, offset, value = streams
+            if len(value) and not 0 <= origin <= origin + (int(np.max(offset)) << unit) <= reach:
+                raise KernelError("a convolution reads behind its last weight's input")
+            self.matrix[index].origin = origin
+            self.point_at(&self.matrix[index], blocks, start, offset, value)
         self.top_channel = max(channel)
         self.place(store)
         largest = np.diff(chunk).max()
@@ -484,26 +488,24 @@ cdef class Convolution:
                 raise KernelError("a program does not fit its convolution")
 
     cdef int point_at(self, scnn_matrix *matrix, int64_t blocks, const int64_t[::1] start,
-                      const int64_t[::1] origin, delta, const float[::1] value) except -1:
+                      offset, const float[::1] value) except -1:
         """Let a matrix point at its streams, after a check of their lengths."""
         cdef const uint16_t[::1] narrow
         cdef const uint32_t[::1] wide
-        if (start.shape[0] != blocks + 1 or origin.shape[0] != blocks or start[0] != 0
-                or start[blocks] != delta.shape[0] or value.shape[0] != delta.shape[0] * self.rows
-                or not ascending(start)):
+        if (start.shape[0] != blocks + 1 or start[0] != 0
+                or start[blocks] + SCNN_AHEAD != offset.shape[0]
+                or value.shape[0] != start[blocks] * self.rows or not ascending(start)):
             raise KernelError("the streams of a packed convolution do not fit together")
-        matrix.start, matrix.origin = &start[0], &origin[0]
-        matrix.delta_bytes, matrix.delta, matrix.value = delta.itemsize, NULL, NULL
-        self.keep.append((start, origin, delta, value))
-        if delta.shape[0] == 0:
-            return 0
-        matrix.value = &value[0]
-        if delta.itemsize == 2:
-            narrow = delta
-            matrix.delta = &narrow[0]
+        matrix.start, matrix.offset_bytes, matrix.value = &start[0], offset.itemsize, NULL
+        self.keep.append((start, offset, value))
+        if offset.itemsize == 2:
+            narrow = offset
+            matrix.offset = &narrow[0]
         else:
-            wide = delta
-            matrix.delta = &wide[0]
+            wide = offset
+            matrix.offset = &wide[0]
+        if value.shape[0]:
+            matrix.value = &value[0]
         return 0
 
     cdef int place(self, tuple store) except -1:

@@ -34,91 +34,126 @@ INLINE vec ISA(finished)(const ISA(finish) *finish, vec y)
 INLINE void ISA(store_pieces)(const ISA(finish) *finish, int32_t at, vec sum, float *out,
                               const float *residual, const scnn_store *store)
 {
-    const int32_t end = store->piece[at + 1];
-    out += (int64_t)at * LANES;
-    if (!residual) {
-        const vec y = ISA(finished)(finish, sum);
-        for (int32_t p = store->piece[at]; p < end; p++)
-            vec_store_lanes(out + store->shift[p], store->mask[p], y);
-        return;
-    }
-    residual += (int64_t)at * LANES;
-    for (int32_t p = store->piece[at]; p < end; p++) {
-        const vec y = vec_add(sum, vec_load_lanes(residual + store->shift[p], store->mask[p]));
-        vec_store_lanes(out + store->shift[p], store->mask[p], ISA(finished)(finish, y));
+    for (int32_t p = store->piece[at]; p < store->piece[at + 1]; p++) {
+        const int64_t place = (int64_t)at * LANES + store->shift[p];
+        vec y = sum;
+        if (residual)
+            y = vec_add(y, vec_load_lanes(residual + place, store->mask[p]));
+        vec_store_lanes(out + place, store->mask[p], ISA(finished)(finish, y));
     }
 }
 
-INLINE void ISA(store_row)(const scnn_matrix *matrix, int64_t row, int vectors, const vec *sum,
-                           int32_t first, float *out, const float *residual,
-                           const scnn_store *store)
+INLINE void ISA(store_packed)(const ISA(finish) *finish, int vectors, const vec *sum,
+                              int32_t first, float *out, const scnn_store *store)
+{
+    const int32_t last = first + vectors - 1;
+    const int32_t end = store->at[last] + __builtin_popcount(store->keep[last]);
+    for (int32_t at = first; at <= last; at++, sum++) {
+        const vec y = vec_permute(store->order + (int64_t)at * LANES, ISA(finished)(finish, *sum));
+        if (store->at[at] + LANES <= end)
+            vec_store(out + store->at[at], y);
+        else
+            vec_store_lanes(out + store->at[at], (1u << __builtin_popcount(store->keep[at])) - 1,
+                            y);
+    }
+}
+
+/* A row that does not lie in the output as it lies in the run; out of line, so that what it needs
+ * takes no registers from the rest. */
+__attribute__((noinline)) static void ISA(store_elsewhere)(
+    const scnn_matrix *matrix, int64_t row, int vectors, const vec *sum, int32_t first, float *out,
+    const float *residual, const scnn_store *store)
 {
     const ISA(finish) finish = ISA(finish_of)(matrix, row);
-    if (store->mode == SCNN_WHOLE && first + vectors <= store->whole) {
-        const int64_t begin = (int64_t)first * LANES;
-        UNROLL for (int v = 0; v < vectors; v++) {
-            vec y = sum[v];
-            if (residual)
-                y = vec_add(y, vec_load(residual + begin + v * LANES));
-            vec_store(out + begin + v * LANES,
-                      vec_keep(store->keep[first + v], ISA(finished)(&finish, y)));
-        }
-    } else if (store->mode == SCNN_PACKED && !residual) {
-        const int32_t last = first + vectors - 1;
-        const int32_t end = store->at[last] + __builtin_popcount(store->keep[last]);
-        UNROLL for (int v = 0; v < vectors; v++) {
-            const int32_t at = first + v;
-            const vec y = vec_permute(store->order + (int64_t)at * LANES,
-                                      ISA(finished)(&finish, sum[v]));
-            if (store->at[at] + LANES <= end)
-                vec_store(out + store->at[at], y);
-            else
-                vec_store_lanes(out + store->at[at],
-                                (1u << __builtin_popcount(store->keep[at])) - 1, y);
-        }
-    } else {
-        UNROLL for (int v = 0; v < vectors; v++)
+    if (store->mode == SCNN_PACKED && !residual)
+        ISA(store_packed)(&finish, vectors, sum, first, out, store);
+    else
+        for (int v = 0; v < vectors; v++)
             ISA(store_pieces)(&finish, first + v, sum[v], out, residual, store);
-    }
 }
 
-#define AHEAD 128 /* entries */
-#define SCONV_STREAM(DELTA)                                                     \
-    for (int64_t e = matrix->start[b]; e < matrix->start[b + 1]; e++) {         \
-        x += (int64_t)((const DELTA *)matrix->delta)[e] << unit;                \
+/* How the rows of one tile lie in the output: elsewhere, in place with gaps, in place. */
+typedef enum { ISA(ELSEWHERE), ISA(GAPS), ISA(IN_PLACE) } ISA(layout);
+
+INLINE ISA(layout) ISA(layout_of)(const scnn_store *store, int32_t first, int vectors)
+{
+    const uint32_t all = ~0u >> (32 - LANES);
+    uint32_t keep = all;
+    if (store->mode != SCNN_WHOLE || first + vectors > store->whole)
+        return ISA(ELSEWHERE);
+    for (int v = 0; v < vectors; v++)
+        keep &= store->keep[first + v];
+    return keep == all ? ISA(IN_PLACE) : ISA(GAPS);
+}
+
+INLINE void ISA(store_row)(const scnn_matrix *matrix, int64_t row, int vectors, vec *sum,
+                           float *out, const float *residual, const uint32_t *keep)
+{
+    const ISA(finish) finish = ISA(finish_of)(matrix, row);
+    if (residual)
+        UNROLL for (int v = 0; v < vectors; v++)
+            sum[v] = vec_add(sum[v], vec_load(residual + v * LANES));
+    UNROLL for (int v = 0; v < vectors; v++)
+        sum[v] = ISA(finished)(&finish, sum[v]);
+    if (keep)
+        UNROLL for (int v = 0; v < vectors; v++)
+            sum[v] = vec_keep(keep[v], sum[v]);
+    UNROLL for (int v = 0; v < vectors; v++)
+        vec_store(out + v * LANES, sum[v]);
+}
+
+/* Offsets are read two entries ahead of their use, across the ends of blocks too: behind the loads
+ * of pixels, which keep the load ports busy, they would come too late. */
+#define FETCH 128 /* dense weights come from far, once for each tile: so many entries ahead */
+#define SCONV_STREAM(OFFSET)                                                    \
+    for (const int64_t end = matrix.start[b + 1]; e < end; e++) {              \
+        const float *x = in + (next << matrix.unit);                                   \
+        next = after;                                                           \
+        after = ((const OFFSET *)matrix.offset)[e + 2];                        \
         vec xs[16];                                                             \
         UNROLL for (int v = 0; v < vectors; v++) {                              \
             xs[v] = vec_load(x + v * LANES);                                    \
             if (rows > 1)                                                       \
                 vec_hold(xs[v]);                                                \
         }                                                                       \
-        if (rows > 2) /* dense weights come from far, once for each tile */     \
-            __builtin_prefetch(matrix->value + (e + AHEAD) * rows);             \
+        if (rows > 2)                                                           \
+            __builtin_prefetch(matrix.value + (e + FETCH) * rows);             \
         UNROLL for (int r = 0; r < rows; r++) {                                 \
-            const vec w = vec_set(matrix->value[e * rows + r]);                 \
+            const vec w = vec_set(matrix.value[e * rows + r]);                 \
             UNROLL for (int v = 0; v < vectors; v++)                            \
                 sum[r][v] = vec_fma(w, xs[v], sum[r][v]);                       \
         }                                                                       \
     }
 
-INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *matrix, int32_t block_begin,
+INLINE uint64_t ISA(offset_at)(const scnn_matrix *matrix, int64_t entry)
+{
+    return matrix->offset_bytes == 2 ? ((const uint16_t *)matrix->offset)[entry]
+                                     : ((const uint32_t *)matrix->offset)[entry];
+}
+
+INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *given, int32_t block_begin,
                        int32_t block_end, const float *in, int32_t first, float *out,
                        const float *residual, int64_t out_plane, const scnn_store *store,
                        float *partial)
 {
+    const scnn_matrix matrix = *given; /* that no store can change */
+    const int64_t begin = (int64_t)first * LANES;
+    const ISA(layout) layout = ISA(layout_of)(store, first, vectors);
+    const uint32_t *keep = layout == ISA(GAPS) ? store->keep + first : NULL;
+    int64_t e = matrix.start[block_begin];
+    uint64_t next = ISA(offset_at)(given, e), after = ISA(offset_at)(given, e + 1);
+    in += matrix.origin + begin;
     for (int64_t b = block_begin; b < block_end; b++, partial += rows * vectors * LANES) {
-        const int32_t unit = matrix->unit;
         vec sum[16][16];
         UNROLL for (int r = 0; r < rows; r++)
             UNROLL for (int v = 0; v < vectors; v++)
-                sum[r][v] = matrix->first ? vec_set(matrix->bias[b * rows + r])
-                                          : vec_load(partial + (r * vectors + v) * LANES);
-        const float *x = in + matrix->origin[b] + (int64_t)first * LANES;
-        if (matrix->delta_bytes == 2)
+                sum[r][v] = matrix.first ? vec_set(matrix.bias[b * rows + r])
+                                         : vec_load(partial + (r * vectors + v) * LANES);
+        if (matrix.offset_bytes == 2)
             SCONV_STREAM(uint16_t)
         else
             SCONV_STREAM(uint32_t)
-        if (!matrix->last) {
+        if (!matrix.last) {
             UNROLL for (int r = 0; r < rows; r++)
                 UNROLL for (int v = 0; v < vectors; v++)
                     vec_store(partial + (r * vectors + v) * LANES, sum[r][v]);
@@ -126,10 +161,19 @@ INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *matrix, int32_t
         }
         UNROLL for (int r = 0; r < rows; r++) {
             const int64_t row = b * rows + r;
-            const int64_t plane = matrix->channel[row] * out_plane;
-            if (matrix->channel[row] >= 0)
-                ISA(store_row)(matrix, row, vectors, sum[r], first, out + plane,
-                               residual ? residual + plane : NULL, store);
+            const int64_t plane = matrix.channel[row] * out_plane;
+            if (matrix.channel[row] < 0)
+                continue;
+            if (layout != ISA(ELSEWHERE)) {
+                ISA(store_row)(given, row, vectors, sum[r], out + plane + begin,
+                               residual ? residual + plane + begin : NULL, keep);
+                continue;
+            }
+            vec kept[16];
+            UNROLL for (int v = 0; v < vectors; v++)
+                kept[v] = sum[r][v];
+            ISA(store_elsewhere)(given, row, vectors, kept, first, out + plane,
+                                 residual ? residual + plane : NULL, store);
         }
     }
 }

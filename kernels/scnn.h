@@ -17,24 +17,27 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Offsets of the input are read so many entries ahead: there must be so many behind the last. */
+#define SCNN_AHEAD 2
+
 /* The weights of a convolution as streams, in blocks of `rows` output channels that share their
  * input offsets (rows = 1: unstructured sparsity; a dense matrix is the fully filled case).
  * Entry e of block b, start[b] <= e < start[b + 1], adds value[e * rows + r] times the input at
- * the running offset, which begins at origin[b] and grows by delta[e] << unit before use.
+ * origin + (offset[e] << unit).
  *
  * A wide layer is cut into several matrices by input channels, so that the pixels one of them
  * reads stay in the first-level cache. Sums travel from one to the next in `partial` memory. */
 typedef struct {
     const int64_t *start;  /* blocks + 1 */
-    const int64_t *origin; /* blocks */
-    const void *delta;     /* uint16_t or uint32_t, see delta_bytes */
+    const void *offset;    /* uint16_t or uint32_t, see offset_bytes; SCNN_AHEAD more than entries */
     const float *value;    /* rows values an entry */
     const float *bias;     /* rows values a block */
     const float *slope;    /* of negative results, rows values a block; NULL: none */
     const int32_t *channel; /* output channel of each row; -1: the row only fills up a block */
     int32_t rows;
-    int32_t delta_bytes;   /* 2 or 4 */
-    int32_t unit;          /* deltas count steps of 1 << unit floats */
+    int32_t offset_bytes;  /* 2 or 4 */
+    int32_t unit;          /* offsets count steps of 1 << unit floats */
+    int64_t origin;
     int32_t first, last;   /* begins with the bias; finishes and stores */
     float low, high;       /* the result is clamped to [low, high] */
 } scnn_matrix;

@@ -11,6 +11,8 @@ not tuned, and a lost term breaks it.
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
+from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -145,28 +147,16 @@ def test_slope_and_clamp(isa):
     assert np.array_equal(prelu, want, equal_nan=True)
 
 
-def test_long_distances_are_bridged_or_widened():
-    rng = np.random.default_rng(2)
-    weights = random_weights(rng, 6, 9, 0.6)
-    (near,) = stream(weights, Taps(np.arange(9)[None] * 7001), 1).parts
-    (far,) = stream(weights, Taps(np.arange(9)[None] * 70001), 1).parts
-    few = np.zeros((1, 300), np.float32)
-    few[0, [5, 6, 7, *range(100, 200), 299]] = 1
-    (bridged,) = stream(few, Taps(np.arange(300)[None] * 901), 1).parts
-    assert (near.delta.itemsize, far.delta.itemsize, bridged.delta.itemsize) == (2, 4, 2)
-    assert len(bridged.delta) > np.count_nonzero(few)
-    position = bridged.origin[0] + np.cumsum(bridged.delta.astype(np.int64))
-    assert np.array_equal(position[bridged.value != 0], np.flatnonzero(few[0]) * 901)
-
-
-def test_steps_of_whole_planes_are_counted_in_vectors():
+@pytest.mark.parametrize(("step", "unit", "size"), [(7001, 0, 2), (9500, 0, 4), (80000, 4, 2)])
+def test_offsets_take_16_bits_where_they_fit(step, unit, size):
     weights = random_weights(np.random.default_rng(2), 6, 9, 0.6)
-    streams = stream(weights, Taps(np.arange(9)[None] * 80000), 1)
+    weights[:, 0] = 0  # offsets count from the first weight's
+    streams = stream(weights, Taps(5 * (step % 16) + np.arange(9)[None] * step), 1)
     (part,) = streams.parts
-    assert (streams.unit, part.delta.itemsize) == (4, 2)
+    assert (streams.unit, part.offset.itemsize) == (unit, size)
     for row, (begin, end) in enumerate(pairwise(part.start)):
-        position = part.origin[row] + (np.cumsum(part.delta[begin:end].astype(np.int64)) << 4)
-        assert np.array_equal(position, np.flatnonzero(weights[row]) * 80000)
+        position = part.origin + (part.offset[begin:end].astype(np.int64) << unit)
+        assert np.array_equal(position, 5 * (step % 16) + np.flatnonzero(weights[row]) * step)
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -382,6 +372,23 @@ def test_unknown_isa_is_refused(monkeypatch):
     monkeypatch.setenv("CAFFE_SCNN_ISA", "sse9")
     with pytest.raises(KernelError, match="sse9"):
         _kernels.best_isa()
+
+
+@pytest.mark.parametrize("change", [{"origin": -1}, {"origin": 4}, {"offset": 0}, {"entries": 3}])
+def test_streams_that_read_elsewhere_are_refused(change):
+    weights = np.ones((1, 2), np.float32)
+    taps = Taps(np.array([[0, 3]]))
+    good = stream(weights, taps, 1)
+    (part,) = good.parts
+    offset = np.array([0, 3 if "offset" not in change else 7, 0, 0], np.uint16)
+    start = np.array([0, change.get("entries", 2)])
+    damaged = replace(part, start=start, origin=change.get("origin", 0), offset=offset)
+    for streams, refused in ((good, False), (replace(good, parts=[damaged]), True)):
+        with pytest.raises(KernelError) if refused else nullcontext():
+            convolution(
+                "scalar", 4, streams, taps, Run(1, 8, 8, 8), Finish(), vectors=1, base=0,
+                tasks=Tasks(9, True),
+            )  # fmt: skip
 
 
 @pytest.mark.parametrize(("rows", "vectors"), [(0, 1), (1, 0), (-1, 1), (1, -1)])

@@ -25,7 +25,7 @@ from caffe_scnn.model.atomic import atomic_write
 
 NEAR_BYTES = 40 * 1024  # pixels of a tile that the first-level cache keeps
 MIDDLE_BYTES = 80 * 1024  # that it half keeps
-PARTS = (1, 2, 4, 8, 16)
+PARTS = (1, 2, 3, 4, 6, 8, 12, 16)
 
 
 @dataclass(frozen=True)

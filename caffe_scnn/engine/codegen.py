@@ -32,6 +32,7 @@ from caffe_scnn._kernels import Convolution, Program
 from caffe_scnn.engine.choose import Tile
 from caffe_scnn.engine.machine import cache_folder
 from caffe_scnn.engine.packing import (
+    AHEAD,
     SPARSE_TASKS,
     Finish,
     Float32,
@@ -135,7 +136,7 @@ def program_convolution(
     rows = channel.ravel()
     bias = by_row(finish.bias, rows)
     nothing = np.zeros(len(rows) + 1, np.int64)
-    empty = (nothing, nothing[1:], np.zeros(0, np.uint16), np.zeros(0, np.float32))
+    empty = (nothing, 0, np.zeros(AHEAD, np.uint16), np.zeros(0, np.float32))
     shared = min(len(channel), -(-SPARSE_TASKS // run.vectors(dialect.lanes)))
     chunk = np.arange(shared + 1) * len(channel) // shared * dialect.rows
     kernel = Convolution(

@@ -13,10 +13,9 @@ from caffe_scnn._kernels import Convolution
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
-# A 16-bit delta costs half of a 32-bit one; where planes are so large that more than this share
-# of the entries would only bridge a distance, the wide form is the smaller one.
-BRIDGE_SHARE = 0.05
-# 1x1 layers on aligned planes only step by whole planes: counted in steps of 16 floats.
+AHEAD = 2  # offsets behind the last, which a kernel reads without use (SCNN_AHEAD)
+# 1x1 layers on aligned planes only step by whole planes: counted in steps of 16 floats, they
+# fit 16 bits.
 WIDE_UNIT = 4
 # A task of a dense layer keeps this many entries of weights in cache while it walks over the
 # pixels; a sparse layer's weights are few, so its tasks keep the pixels instead, and take all
@@ -87,11 +86,11 @@ class Finish:
 
 @dataclass(frozen=True)
 class Part:
-    """The weights on some of the input channels: one stream a block, from its own origin."""
+    """The weights on some of the input channels: entry e reads at origin + (offset[e] << unit)."""
 
-    start: Int64  # (blocks + 1,)
-    origin: Int64  # (blocks,)
-    delta: NDArray[np.uint16] | NDArray[np.uint32]  # (entries,)
+    start: Int64  # (blocks + 1,): of each block's entries
+    origin: int
+    offset: NDArray[np.uint16] | NDArray[np.uint32]  # (entries + AHEAD,)
     value: Float32  # (entries * rows,)
 
 
@@ -101,13 +100,13 @@ class Streams:
 
     rows: int
     channel: NDArray[np.int32]  # (blocks * rows,); -1 fills up a block
-    unit: int  # deltas count steps of 1 << unit floats
+    unit: int  # offsets count steps of 1 << unit floats
     parts: list[Part]
 
     @property
     def nbytes(self) -> int:
         """Bytes that one pass over the weights reads."""
-        return sum(part.delta.nbytes + part.value.nbytes for part in self.parts)
+        return sum(part.offset.nbytes + part.value.nbytes for part in self.parts)
 
 
 def block_channels(
@@ -178,26 +177,16 @@ def _part(
         value = filled[block, :, column]
     offset = offsets[group_of[block], column]
     start = np.searchsorted(block, np.arange(len(channel) + 1)).astype(np.int64)
-    return _deltas(start, offset, value, unit)
+    return _offsets(start, offset, value, unit)
 
 
-def _deltas(start: Int64, offset: Int64, value: Float32, unit: int) -> Part:
-    """Turn ascending offsets into steps from each block's first; bridge those over 16 bits."""
-    origin = np.zeros(len(start) - 1, np.int64)
-    filled = start[:-1] < start[1:]
-    heads = start[:-1][filled]
-    origin[filled] = offset[heads]
-    step = np.diff(offset >> unit, prepend=0)
-    step[heads] = 0
-    bridges = np.maximum(step - 1, 0) // 0xFFFF
-    wide = bridges.sum() > BRIDGE_SHARE * len(step)
-    if bridges.any() and not wide:
-        at = np.repeat(np.arange(len(step)), bridges)
-        step = np.insert(step - bridges * 0xFFFF, at, 0xFFFF)
-        value = np.insert(value, at, 0, axis=0)
-        start = start + np.concatenate([[0], np.cumsum(bridges)])[start]
-    delta = step.astype(np.uint32) if wide else step.astype(np.uint16)
-    return Part(start, origin, delta, np.ascontiguousarray(value).ravel())
+def _offsets(start: Int64, offset: Int64, value: Float32, unit: int) -> Part:
+    """Count offsets from the lowest, in 16 bits if they fit."""
+    origin = int(offset.min()) if len(offset) else 0
+    steps = np.append((offset - origin) >> unit, np.zeros(AHEAD, np.int64))
+    narrow = steps.max() <= np.iinfo(np.uint16).max
+    found = steps.astype(np.uint16) if narrow else steps.astype(np.uint32)
+    return Part(start, origin, found, np.ascontiguousarray(value).ravel())
 
 
 Store = tuple[
@@ -315,7 +304,7 @@ def convolution(
         streams.rows,
         vectors,
         streams.unit,
-        [(part.start, part.origin, part.delta, part.value) for part in streams.parts],
+        [(part.start, part.origin, part.offset, part.value) for part in streams.parts],
         np.zeros(len(channel), np.float32) if bias is None else bias,
         by_row(finish.slope, channel),
         channel,
