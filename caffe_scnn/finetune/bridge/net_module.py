@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from caffe_scnn.errors import ModelError
 from caffe_scnn.finetune.bridge.base import LayerModule
+from caffe_scnn.finetune.bridge.bases import bases_before, composed
 from caffe_scnn.finetune.bridge.recurrent import Recurrent
 from caffe_scnn.finetune.bridge.table import layer_module, module_type
 from caffe_scnn.layers.shapes import infer_shapes
@@ -42,16 +43,17 @@ class NetModule(nn.Module):
     def __init__(self, net: Net) -> None:
         super().__init__()
         infer_shapes(net)
-        graph = Graph(net)
+        self._net = net.copy()
+        graph = Graph(self._net)
         self.inputs = tuple(graph.inputs)
         self.outputs = tuple(graph.outputs)
-        self._net = net.copy()
         parameters = _parameters(self._net)
         self.layers = nn.ModuleList(
             layer_module(layer, blobs)
             for layer, blobs in zip(self._net.layers, parameters, strict=True)
             if not is_fed(layer)
         )
+        self._bases = bases_before(graph, [self._own(i) for i in range(len(self.layers))])
         self._plans: dict[tuple[object, ...], list[int]] = {}
 
     def layer(self, name: str) -> LayerModule:
@@ -87,19 +89,32 @@ class NetModule(nn.Module):
         """
         wanted = tuple(self.outputs if blobs is None else blobs)
         values = dict(inputs)
-        for index in self._plan(frozenset(inputs), wanted):
-            module = self.layers[index]
-            assert isinstance(module, LayerModule)
+        plan = self._plan(frozenset(inputs), wanted)
+        held: dict[int, Tensor] = {}  # what bases that are not computed themselves were to read
+        for index in plan:
+            module = self._own(index)
             layer = module.layer
+            if index in self._bases and self._bases[index] in held:
+                bases = self._bases[index]
+                values[layer.tops[0]] = composed(self._own(bases), module, held[bases])
+                continue
             missing = [bottom for bottom in layer.bottoms if bottom not in values]
             if missing:
                 raise ModelError(f'"{missing[0]}" is needed by layer "{layer.name}": feed it')
+            if index in self._bases.values() and layer.tops[0] not in wanted:
+                held[index] = values[layer.bottoms[0]]
+                continue
             tops = module(*(values[bottom] for bottom in layer.bottoms))
             values.update(zip(layer.tops, tops, strict=True))
         unknown = [blob for blob in wanted if blob not in values]
         if unknown:
             raise ModelError(f'the net has no blob "{unknown[0]}"')
         return {blob: values[blob] for blob in wanted}
+
+    def _own(self, index: int) -> LayerModule:
+        module = self.layers[index]
+        assert isinstance(module, LayerModule)
+        return module
 
     def _plan(self, given: frozenset[str], wanted: tuple[str, ...]) -> list[int]:
         """Return the layers that make the wanted blobs out of the given ones, in order."""
@@ -109,8 +124,7 @@ class NetModule(nn.Module):
             final = given.difference(self.inputs)
             needed, plan = set(wanted) - final, []
             for index in reversed(range(len(self.layers))):
-                module = self.layers[index]
-                assert isinstance(module, LayerModule)
+                module = self._own(index)
                 if needed.intersection(module.layer.tops):
                     plan.append(index)
                     needed.update(set(module.layer.bottoms) - final)
