@@ -97,7 +97,7 @@ def _is_less(bases: LayerModule, coefficients: LayerModule) -> bool:
     (outputs, depth), taps = coefficients.shapes[0][:2], math.prod(bases.shapes[0][2:])
     each = len(bases.blobs[0]) // bases.layer.proto.convolution_param.group
     apart = math.prod(bases.shapes[0]) + outputs * depth
-    return outputs * (depth // each) * taps <= apart
+    return bool(outputs * (depth // each) * taps <= apart)
 
 
 def _is_plain(module: Convolution) -> bool:
