@@ -322,6 +322,49 @@ def test_zeros_become_final_and_the_rest_is_polished(method):
 
 
 @pytest.mark.parametrize("method", [Scnn, Ssl])
+def test_what_is_to_stay_is_hardly_shrunk(method):
+    """A λ that grows until enough is zero takes most of what is left as well."""
+    net = net_of()
+    for name in ("one", "two"):
+        net.layer(name).blobs[0][::2] *= 0.2
+    made = method(density=0.5, end=1.0)
+    module = NetModule(made.prepare(net, ["one", "two"]))
+    constraint = made.attach(module, ["one", "two"])
+    before = [own.parameter.detach().clone() for own in constraint.weights]
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.03)
+    for number in range(1, 41):  # without a loss nothing grows back
+        constraint.after_step(Step(number, 40, optimizer))
+    assert 0.45 <= constraint.describe()["density"] <= 0.5
+    for own, old in zip(constraint.weights, before, strict=True):
+        stays = own.parameter != 0
+        assert own.parameter[stays].norm() > 0.8 * old[stays].norm()
+
+
+@pytest.mark.parametrize("method", [Scnn, Ssl])
+def test_layers_lose_alike_whatever_the_size_of_their_weights(method):
+    left = []
+    for factor in (1.0, 1000.0):
+        net = net_of()
+        net.layer("one").blobs[0] *= np.float32(factor)
+        made = method(density=0.5, end=1.0)
+        module = NetModule(made.prepare(net, ["one", "two"]))
+        constraint = made.attach(module, ["one", "two"])
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.03)
+        for number in range(1, 41):
+            constraint.after_step(Step(number, 40, optimizer))
+        left.append([float((own.parameter != 0).float().mean()) for own in constraint.weights])
+    assert left[0] == pytest.approx(left[1], abs=0.01)
+
+
+def test_layers_without_weights_that_live_are_no_trouble():
+    net = net_of()
+    net.layer("one").blobs[0][...] = 0
+    _, constraint, found = trained(Ssl(density=0.3), net, ["one", "two"], steps=10)
+    assert found[-1] <= 0.3
+    assert all(torch.isfinite(own.parameter).all() for own in constraint.weights)
+
+
+@pytest.mark.parametrize("method", [Scnn, Ssl])
 @pytest.mark.parametrize("cut", [10, 30])
 def test_a_training_goes_on_from_its_state(method, cut):
     net = net_of()
@@ -379,6 +422,7 @@ def test_a_fixed_strength_is_the_penalty_of_the_papers(method):
     ("method", "settings", "message"),
     [
         (Scnn, {"density": 0.0}, r"density must be in \(0, 1\], not 0.0"),
+        (Scnn, {"adaptive": -1.0}, r"adaptive must be in \[0, 8.0\], not -1.0"),
         (Scnn, {"rows": -1.0}, "rows must not be negative"),
         (Scnn, {"form": "magic"}, 'form must be "proximal" or "subgradient"'),
         (Ssl, {"strength": 0.0}, "strength must be positive"),
@@ -435,5 +479,5 @@ def test_blocks_that_are_larger_than_a_step_of_the_schedule_go_in_time(factor):
         first, second = net.layer(f"x{name}"), net.layer(f"y{name}")
         second.blobs[0] = first.blobs[0] * np.float32(factor)
     _, constraint, found = trained(Ssl(density=0.5, filter=0.0, shape=0.0, depth=1.0), net)
-    assert found[3] == 1.0 and found[18] == 0.5 and found[-1] == 0.5
+    assert found[8] == 1.0 and found[9] == 0.5 and found[-1] == 0.5
     assert constraint.settled

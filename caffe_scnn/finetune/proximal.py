@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 Axes = tuple[int, ...]
+Threshold = float | Tensor
 
 # A family of groups that crosses others needs several rounds; this many only where thresholds
 # are as large as the weights, which no step of a training run has.
@@ -32,17 +33,18 @@ class GroupPenalty:
     ----------
     axes : tuple of int
         The axes that a group extends over.
-    threshold : float
-        Strength times step length; not negative.
+    threshold : float or Tensor
+        Strength times step length; not negative. A tensor has one for each group, the axes that
+        groups extend over of size 1.
     """
 
     axes: Axes
-    threshold: float
+    threshold: Threshold
 
 
-def shrink_values(values: Tensor, threshold: float) -> Tensor:
+def shrink_values(values: Tensor, threshold: Threshold) -> Tensor:
     """Return ``sign(v)·max(|v| − threshold, 0)``: the prox of ``threshold·‖x‖₁``."""
-    return values - values.clamp(-threshold, threshold)
+    return values.sign() * (values.abs() - threshold).clamp(min=0.0)
 
 
 def group_norms(values: Tensor, axes: Axes) -> Tensor:
@@ -50,14 +52,14 @@ def group_norms(values: Tensor, axes: Axes) -> Tensor:
     return values.square().sum(axes, keepdim=True).sqrt()
 
 
-def shrink_groups(values: Tensor, axes: Axes, threshold: float) -> Tensor:
+def shrink_groups(values: Tensor, axes: Axes, threshold: Threshold) -> Tensor:
     """Return ``v_g·max(1 − threshold/‖v_g‖, 0)``: the prox of ``threshold·Σ‖x_g‖₂``."""
     norms = group_norms(values, axes)
     kept = (1 - threshold / norms.clamp(min=torch.finfo(values.dtype).tiny)).clamp(min=0)
     return values * torch.where(norms > threshold, kept, torch.zeros_like(kept))
 
 
-def sparse_group_prox(values: Tensor, l1: float, l2: float, axes: Axes) -> Tensor:
+def sparse_group_prox(values: Tensor, l1: Threshold, l2: Threshold, axes: Axes) -> Tensor:
     """Return the prox of ``l1·‖x‖₁ + l2·Σ‖x_g‖₂`` for groups that do not overlap.
 
     Values are shrunk first, then groups (Friedman, Hastie and Tibshirani, "A note on the group
@@ -66,8 +68,8 @@ def sparse_group_prox(values: Tensor, l1: float, l2: float, axes: Axes) -> Tenso
     Parameters
     ----------
     values : Tensor
-    l1, l2 : float
-        Strengths times step length.
+    l1, l2 : float or Tensor
+        Strengths times step length, of all values and groups or of each.
     axes : tuple of int
         The axes that a group extends over.
     """
@@ -104,7 +106,8 @@ def overlapping_prox(values: Tensor, penalties: Sequence[GroupPenalty]) -> Tenso
             rest += dual
             # not rest - shrink_groups(...): a difference would lose the digits of short steps
             norms = group_norms(rest, penalty.axes)
-            projected = rest * (penalty.threshold / norms.clamp(min=penalty.threshold or 1.0))
+            factor = (penalty.threshold / norms).clamp(max=1.0)
+            projected = rest * factor.where(norms > 0, 0.0)
             rest -= projected
             change = max(change, float((projected - dual).abs().max())) if enough else 0.0
             dual.copy_(projected)

@@ -30,7 +30,7 @@ from caffe_scnn.finetune.bridge import NetModule
 from caffe_scnn.finetune.methods.base import Constraint
 from caffe_scnn.finetune.methods.shrinking import Shrinker, Shrinking, median
 from caffe_scnn.finetune.methods.weights import Weights, weighted
-from caffe_scnn.finetune.proximal import project_to_ball, sparse_group_prox
+from caffe_scnn.finetune.proximal import group_norms, project_to_ball, sparse_group_prox
 from caffe_scnn.model.net import Blob, Layer, Net
 from caffe_scnn.passes.remove_zeros import remove_zeros
 
@@ -125,11 +125,31 @@ class Coefficients(Shrinker):
     def shrunk(self, amounts: Sequence[float]) -> list[Tensor]:
         """Shrink coefficients, then the rows of every S_i."""
         made = []
-        for own, amount in zip(self.weights, amounts, strict=True):
+        for index, (own, amount) in enumerate(zip(self.weights, amounts, strict=True)):
             view = _by_group(own, own.parameter.detach())
-            rows = amount * self._rows * math.sqrt(view.shape[1])
-            made.append(sparse_group_prox(view, amount, rows, (1,)).view_as(own.parameter))
+            entries, rows = self._counted(index, view)
+            shrunk = sparse_group_prox(view, amount * entries, amount * rows, (1,))
+            made.append(shrunk.view_as(own.parameter))
         return made
+
+    def cut(self, values: Sequence[Tensor], amount: float) -> list[Tensor]:
+        """Drop coefficients, then rows."""
+        made = []
+        for index, (own, value) in enumerate(zip(self.weights, values, strict=True)):
+            view = _by_group(own, value)
+            entries, _ = self._counted(index, view)
+            view = view.masked_fill(view.abs() <= amount * entries, 0.0)
+            _, rows = self._counted(index, view)
+            view = view.masked_fill(group_norms(view, (1,)) <= amount * rows, 0.0)
+            made.append(view.view_as(value))
+        return made
+
+    def _counted(self, index: int, view: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what every entry and every row of a layer's S counts."""
+        outputs = view.shape[1]
+        entries = self.emphasis(self._sizes[index], view.abs(), 1)
+        rows = self.emphasis(self._sizes[index], group_norms(view.detach(), (1,)), outputs)
+        return entries, self._rows * math.sqrt(outputs) * rows
 
     def left(self, values: Sequence[Tensor]) -> float:
         """Count non-zeros of S over its entries."""
@@ -139,15 +159,20 @@ class Coefficients(Shrinker):
     def cost(self) -> Tensor:
         """Return ``Σ ‖S‖₁ + rows·√n Σ ‖S(j,·)‖₂``."""
         terms = []
-        for own in self.weights:
+        for index, own in enumerate(self.weights):
             view = _by_group(own, own.parameter)
-            norms = torch.linalg.vector_norm(view, dim=1)
-            terms.append(view.abs().sum() + self._rows * math.sqrt(view.shape[1]) * norms.sum())
+            entries, rows = self._counted(index, view)
+            norms = torch.linalg.vector_norm(view, dim=1, keepdim=True)
+            terms.append((entries * view.abs()).sum() + (rows * norms).sum())
         return torch.stack(terms).sum()
 
     def typical(self) -> float:
-        """Return the median of the coefficients."""
-        return median([own.parameter.detach().abs() for own in self.weights])
+        """Return the median of what would put a coefficient to zero."""
+        found = []
+        for index, own in enumerate(self.weights):
+            values = own.parameter.detach().abs()
+            found.append(values / self.emphasis(self._sizes[index], values, 1))
+        return median(found)
 
     def constrain(self) -> None:
         """Put bases and the columns of P back into their balls."""

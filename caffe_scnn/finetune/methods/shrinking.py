@@ -1,17 +1,19 @@
 """Training under a penalty that makes weights zero, then without it on those that are left.
 
 Until ``end`` (a share of the training) a penalty shrinks weights after every step. With a
-``density`` its strength λ is found on the way: λ grows while more is left than the cubic schedule
-of gradual pruning (Zhu and Gupta 2017) wants at that time, fades while less is, and no step goes
-farther beyond the schedule than it must, groups being whole. At ``end`` what is zero stays zero,
-and the rest is polished: the penalty has made it smaller than the loss alone would have it.
+``density`` it is moderate, small groups feel it more than large ones (adaptive group lasso, Wang
+and Leng 2008; reweighted l1, Candès, Wakin, Boyd 2008), and the cubic schedule of gradual pruning
+(Zhu and Gupta 2017) is kept: where more is left than it wants, the groups go that the penalty
+would put to zero next. A λ that had to become as strong as the schedule demands would shrink what
+is to stay, too. At ``end`` what is zero stays zero, and the rest is polished: the penalty has made
+it smaller than the loss alone would have it.
 """
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,10 +27,12 @@ from caffe_scnn.finetune.methods.weights import Weights
 
 # Caffe's forks of both papers put values below this to zero after each sub-gradient step.
 ZEROUT = 1e-4
-SETTLE = 0.8  # of the time until ``end``: the schedule is done, and the strength settles
-GROWTH = 50.0  # λ grows up to e^(GROWTH · LARGEST) times as strong until ``end``
-LARGEST = 0.1  # error of the density that counts
+SETTLE = 0.8  # of the time until ``end``: the schedule is done, and what is left settles
+MODERATE = 1.0  # share of a typical group that the penalty alone would take until ``end``
 FADE = 0.97  # of λ in a step that would have removed more than is wanted
+ADAPTIVE = 2.0  # power by which small groups count more than large ones
+MOST_ADAPTIVE = 8.0
+FAINT = 1e-3  # of the typical norm: smaller groups count no more than these
 HALVINGS = 24  # of the interval in which a strength is looked for: groups may be almost equal
 NEAR = 1e-3  # two strengths that leave so nearly the same are as good as one
 
@@ -45,6 +49,10 @@ class Shrinking:
         λ itself, instead of a density.
     end : float
         Share of the training after which zeros stay zero and the rest is trained without penalty.
+    adaptive : float, optional
+        Each group counts (typical norm / its own norm) to this power, and layers count alike: what
+        is small goes, what is large is hardly shrunk. 0 is the papers' penalty. By default 2, or 0
+        where ``strength`` is set.
     form : {"proximal", "subgradient"}
         How the penalty acts: by proximal steps, or as the papers' authors do, by sub-gradients and
         a threshold of 1e-4 after every step.
@@ -56,6 +64,9 @@ class Shrinking:
     )
     end: float = field(
         default=0.6, metadata={"help": "share of the training where zeros become final"}
+    )
+    adaptive: float | None = field(
+        default=None, metadata={"help": "power by which small groups count more [2]"}
     )
     form: Literal["proximal", "subgradient"] = field(
         default="proximal", metadata={"help": "proximal steps, or sub-gradients and a threshold"}
@@ -69,9 +80,20 @@ class Shrinking:
         )
         require(0 < self.end <= 1, f"end must be in (0, 1], not {self.end}")
         require(
+            self.adaptive is None or 0 <= self.adaptive <= MOST_ADAPTIVE,
+            f"adaptive must be in [0, {MOST_ADAPTIVE}], not {self.adaptive}",
+        )
+        require(
             self.form in ("proximal", "subgradient"),
             f'form must be "proximal" or "subgradient", not "{self.form}"',
         )
+
+    @property
+    def power(self) -> float:
+        """By which small groups count more than large ones."""
+        if self.adaptive is not None:
+            return self.adaptive
+        return ADAPTIVE if self.strength is None else 0.0
 
 
 class Shrinker(Constraint):
@@ -87,6 +109,7 @@ class Shrinker(Constraint):
         self.weights = list(weights)
         self.strength = method.strength or 0.0
         self._method = method
+        self._sizes = [_rms(own.parameter.detach()) for own in self.weights]
         self._start: float | None = None
         self._masks: Masks | None = None
 
@@ -101,6 +124,14 @@ class Shrinker(Constraint):
         """
 
     @abstractmethod
+    def cut(self, values: Sequence[Tensor], amount: float) -> list[Tensor]:
+        """Return values without the groups that a step of this amount would put to zero.
+
+        Unlike :meth:`shrunk` it looks at each family of groups alone, and leaves others as large
+        as they are.
+        """
+
+    @abstractmethod
     def left(self, values: Sequence[Tensor]) -> float:
         """Return what is left if the weights are these: what ``density`` speaks of."""
 
@@ -111,6 +142,28 @@ class Shrinker(Constraint):
     @abstractmethod
     def typical(self) -> float:
         """Return the amount that would put about half of the weights to zero."""
+
+    def emphasis(self, size: float, norms: Tensor, count: int) -> Tensor:
+        """Return what groups count more than by the number of their weights.
+
+        Layers are penalised alike, whatever the size of their weights: ``r (r √n / ‖w_g‖)^power``
+        for groups of n weights, in a layer whose weights had the root mean square r at the start.
+
+        Parameters
+        ----------
+        size : float
+            r.
+        norms : Tensor
+            Norms of groups.
+        count : int
+            n.
+        """
+        power = self._method.power
+        if not power:
+            return torch.ones_like(norms)
+        typical = size * math.sqrt(count)
+        tiny = torch.finfo(norms.dtype).tiny
+        return size * (typical / norms.detach().clamp(min=max(FAINT * typical, tiny))) ** power
 
     def constrain(self) -> None:
         """Do what holds after every step, with or without a penalty."""
@@ -135,10 +188,12 @@ class Shrinker(Constraint):
         rates = [step.rate(own.parameter) for own in self.weights]
         self._begin(step, rates)
         if self._method.form == "subgradient":
-            self._put([own * (own.abs() >= ZEROUT) for own in self._values()])
-            self._adapt(self.left(self._values()), step)
+            values = [own * (own.abs() >= ZEROUT) for own in self._values()]
         else:
-            self._shrink(step, rates)
+            values = self._stepped(step, rates)
+        if self._method.strength is None:
+            values = self._cut_to(values, self._wanted(step))
+        self._put(values)
         self.constrain()
         if step.number >= max(1, round(self._method.end * step.total)):
             self._freeze()
@@ -151,11 +206,11 @@ class Shrinker(Constraint):
             own.parameter.data.copy_(value)
 
     def _begin(self, step: Step, rates: Sequence[float]) -> None:
-        """Find a strength to start with: one that alone would halve the weights until the end."""
+        """Find a moderate strength."""
         if self._start is None:
             self._start = self.left(self._values())
         if not self.strength and max(rates) > 0:
-            self.strength = self.typical() / (max(rates) * self._steps(step))
+            self.strength = MODERATE * self.typical() / (max(rates) * self._steps(step))
 
     def _steps(self, step: Step) -> float:
         return max(1.0, self._method.end * step.total)
@@ -165,39 +220,46 @@ class Shrinker(Constraint):
         assert self._start is not None
         time = min(1.0, step.number / (SETTLE * self._steps(step)))
         final = min(self._method.density, self._start)
-        return final + (self._start - final) * (1 - time) ** 3
+        return final + (self._start - final) * (1 + math.cos(math.pi * time)) / 2
 
-    def _shrink(self, step: Step, rates: Sequence[float]) -> None:
-        """Take a proximal step; one that would remove too much is taken as near as can be."""
+    def _stepped(self, step: Step, rates: Sequence[float]) -> list[Tensor]:
+        """Take a proximal step; one that would remove too much is made weaker."""
         values = self.shrunk([self.strength * rate for rate in rates])
-        if self._method.strength is None:
-            left, wanted = self.left(values), self._wanted(step)
-            if left < wanted and max(rates) > 0:
-                found = self._between(0.0, self.strength, wanted, rates)
-                both = [self.shrunk([strength * rate for rate in rates]) for strength in found]
-                # Whichever is nearer: a block may hold more than is wanted of a step.
-                values = min(both, key=lambda some: abs(self.left(some) - wanted))
-            self._adapt(left, step)
-        self._put(values)
+        if self._method.strength is None and max(rates) > 0:
+            least = min(self._wanted(step), self.left(self._values()))
+            if self.left(values) < least:
+                weak, _ = self._between(
+                    lambda strength: self.shrunk([strength * rate for rate in rates]),
+                    self.strength,
+                    least,
+                )
+                self.strength *= FADE
+                return self.shrunk([weak * rate for rate in rates])
+        return values
 
-    def _adapt(self, left: float, step: Step) -> None:
-        """Make λ stronger or weaker for the next step."""
-        if self._method.strength is not None:
-            return
-        error = left - self._wanted(step)
-        if error < 0:
-            self.strength *= FADE
-        else:
-            self.strength *= math.exp(GROWTH * min(error, LARGEST) / self._steps(step))
+    def _cut_to(self, values: list[Tensor], wanted: float) -> list[Tensor]:
+        """Drop the groups that are nearest to zero, if more is left than is wanted."""
+        if self.left(values) <= wanted:
+            return values
+        both = [self.cut(values, amount) for amount in self._amounts(values, wanted)]
+        # Whichever is nearer: a block may hold more than is wanted of a step.
+        return min(both, key=lambda some: abs(self.left(some) - wanted))
+
+    def _amounts(self, values: list[Tensor], wanted: float) -> tuple[float, float]:
+        """Return cuts that leave at least and at most what is wanted."""
+        strong = self.typical() or 1.0
+        while self.left(self.cut(values, strong)) > wanted:
+            strong *= 2
+        return self._between(lambda amount: self.cut(values, amount), strong, wanted)
 
     def _between(
-        self, weak: float, strong: float, wanted: float, rates: Sequence[float]
+        self, shrink: Callable[[float], list[Tensor]], strong: float, wanted: float
     ) -> tuple[float, float]:
-        """Narrow two strengths that leave at least and less than is wanted."""
-        most, least = 1.0, 0.0
+        """Narrow two amounts that leave at least and at most what is wanted."""
+        weak, most, least = 0.0, 1.0, 0.0
         for _ in range(HALVINGS):
             middle = (weak + strong) / 2
-            left = self.left(self.shrunk([middle * rate for rate in rates]))
+            left = self.left(shrink(middle))
             if left < wanted:
                 strong, least = middle, left
             else:
@@ -210,13 +272,7 @@ class Shrinker(Constraint):
         """Make zeros final; if too much is left, the weakest of it goes as well."""
         values, wanted = self._values(), self._method.density
         if self._method.strength is None and self.left(values) > wanted:
-            ones = [1.0] * len(values)
-            strong = self.typical() or 1.0
-            while self.left(self.shrunk([strong * one for one in ones])) > wanted:
-                strong *= 2
-            _, strong = self._between(0.0, strong, wanted, ones)
-            pattern = self.shrunk([strong * one for one in ones])
-            self._put([v * (p != 0) for v, p in zip(values, pattern, strict=True)])
+            self._put(self.cut(values, self._amounts(values, wanted)[1]))
         self._masks = Masks(self.weights)
         self.constrain()
 
@@ -228,18 +284,29 @@ class Shrinker(Constraint):
     def state(self) -> dict[str, Any]:
         """Return λ, what was there at the start, and the masks."""
         masks = None if self._masks is None else self._masks.state()
-        return {"strength": self.strength, "start": self._start, "masks": masks}
+        return {
+            "strength": self.strength,
+            "start": self._start,
+            "sizes": self._sizes,
+            "masks": masks,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take them back."""
         self.strength, self._start = state["strength"], state["start"]
+        self._sizes = state["sizes"]
         if state["masks"] is not None:
             self._masks = Masks(self.weights)
             self._masks.restore(state["masks"])
 
 
+def _rms(values: Tensor) -> float:
+    """Return the root of the mean of the squares."""
+    return float(values.square().mean().sqrt())
+
+
 def median(values: Sequence[Tensor]) -> float:
-    """Return the median of all values that are not zero; 0 if there are none."""
+    """Return the median of all positive values; 0 if there are none."""
     found = torch.cat([value.flatten() for value in values])
-    found = found[found != 0]
+    found = found[found > 0]
     return float(found.median()) if found.numel() else 0.0

@@ -10,7 +10,7 @@ blocks, and the engine squeezes out the taps that no filter uses.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
@@ -37,6 +37,8 @@ from caffe_scnn.layers.shapes import Shapes, infer_shapes
 from caffe_scnn.model.graph import Graph
 from caffe_scnn.model.net import Layer, Net
 from caffe_scnn.passes.remove_zeros import remove_zeros
+
+Emphasis = Callable[[Tensor, int], Tensor]  # of norms and weights of groups: what they count more
 
 
 @dataclass(frozen=True)
@@ -133,16 +135,39 @@ class Structures(Shrinker):
 
     def shrunk(self, amounts: Sequence[float]) -> list[Tensor]:
         """Shrink groups, the smallest families first; branches last."""
-        made = [own.shrunk(amount) for own, amount in zip(self._layers, amounts, strict=True)]
+        made = [
+            own.shrunk(amount, self._emphasis_of(i))
+            for i, (own, amount) in enumerate(zip(self._layers, amounts, strict=True))
+        ]
         for branch in self._branches:
-            threshold = self._depth * amounts[branch[0]] * self._depth_scale(branch)
-            together = shrink_together([made[i] for i in branch], threshold)
+            scale = self._depth_scale(branch, torch.cat([made[i].flatten() for i in branch]))
+            together = shrink_together([made[i] for i in branch], amounts[branch[0]] * scale)
             for i, values in zip(branch, together, strict=True):
                 made[i] = values
         return made
 
-    def _depth_scale(self, branch: Sequence[int]) -> float:
-        return math.sqrt(sum(self.weights[i].parameter.numel() for i in branch))
+    def cut(self, values: Sequence[Tensor], amount: float) -> list[Tensor]:
+        """Drop groups and branches."""
+        made = [
+            own.cut(value, amount, self._emphasis_of(i))
+            for i, (own, value) in enumerate(zip(self._layers, values, strict=True))
+        ]
+        for branch in self._branches:
+            flat = torch.cat([made[i].flatten() for i in branch])
+            if float(flat.norm()) <= amount * self._depth_scale(branch, flat):
+                for i in branch:
+                    made[i] = torch.zeros_like(made[i])
+        return made
+
+    def _depth_scale(self, branch: Sequence[int], values: Tensor) -> float:
+        """Return what a branch of these weights, in one tensor, counts."""
+        among = [self._sizes[i] for other in self._branches for i in other]
+        size = math.sqrt(sum(own**2 for own in among) / len(among))  # of all: blocks are compared
+        emphasis = self.emphasis(size, values.norm(), values.numel())
+        return self._depth * math.sqrt(values.numel()) * float(emphasis)
+
+    def _emphasis_of(self, index: int) -> Emphasis:
+        return lambda norms, count: self.emphasis(self._sizes[index], norms, count)
 
     def left(self, values: Sequence[Tensor]) -> float:
         """Count multiply-accumulates on non-zero weights, over all."""
@@ -151,19 +176,23 @@ class Structures(Shrinker):
 
     def cost(self) -> Tensor:
         """Return ``Σ_l Σ_g ‖w_g‖₂`` with the weights of families, sizes and layers."""
-        terms = [own.cost() for own in self._layers]
+        terms = [own.cost(self._emphasis_of(i)) for i, own in enumerate(self._layers)]
         for branch in self._branches:
             flat = torch.cat([self.weights[i].parameter.flatten() for i in branch])
-            scale = self._depth * self._depth_scale(branch)
+            scale = self._depth_scale(branch, flat.detach())
             terms.append(scale * torch.linalg.vector_norm(flat))
         return torch.stack(terms).sum()
 
     def typical(self) -> float:
         """Return the median over groups of what would put a group to zero."""
-        found = [value for own in self._layers for value in own.strengths()]
+        found = [
+            value
+            for i, own in enumerate(self._layers)
+            for value in own.strengths(self._emphasis_of(i))
+        ]
         for branch in self._branches:
             flat = torch.cat([self.weights[i].parameter.detach().flatten() for i in branch])
-            found.append(flat.norm().reshape(1) / (self._depth * self._depth_scale(branch)))
+            found.append(flat.norm().reshape(1) / self._depth_scale(branch, flat))
         return median(found)
 
     def constrain(self) -> None:
@@ -215,29 +244,47 @@ class _Structure:
     def _view(self, values: Tensor) -> Tensor:
         return group_view(values, self.weights.layer, self._bottom)
 
-    def shrunk(self, amount: float) -> Tensor:
+    def _counted(self, view: Tensor, family: str, emphasis: Emphasis) -> Tensor:
+        """Return what every group of a family counts, the axes it extends over of size 1."""
+        norms = group_norms(view.detach(), FAMILIES[family])
+        return self._scales[family] * emphasis(norms, family_size(view, family))
+
+    def shrunk(self, amount: float, emphasis: Emphasis) -> Tensor:
         """Return the weights after a proximal step on all families."""
         values = self.weights.parameter.detach().clone()
         view = self._view(values)
-        penalties = [GroupPenalty(FAMILIES[f], amount * s) for f, s in self._scales.items()]
+        penalties = [
+            GroupPenalty(FAMILIES[family], amount * self._counted(view, family, emphasis))
+            for family in self._scales
+        ]
         if penalties:
             view.copy_(overlapping_prox(view, penalties))
         return values
 
-    def cost(self) -> Tensor:
+    def cut(self, values: Tensor, amount: float, emphasis: Emphasis) -> Tensor:
+        """Return the values without the groups that alone would become zero."""
+        values = values.clone()
+        view = self._view(values)
+        for family in self._scales:
+            least = amount * self._counted(view, family, emphasis)
+            view.masked_fill_(group_norms(view, FAMILIES[family]) <= least, 0.0)
+        return values
+
+    def cost(self, emphasis: Emphasis) -> Tensor:
         """Return the penalty of strength 1."""
         view = self._view(self.weights.parameter)
-        terms = [
-            scale * torch.linalg.vector_norm(view, dim=FAMILIES[family]).sum()
-            for family, scale in self._scales.items()
-        ]
+        terms = []
+        for family in self._scales:
+            norms = torch.linalg.vector_norm(view, dim=FAMILIES[family], keepdim=True)
+            terms.append((self._counted(view, family, emphasis) * norms).sum())
         return torch.stack(terms).sum() if terms else view.new_zeros(())
 
-    def strengths(self) -> list[Tensor]:
+    def strengths(self, emphasis: Emphasis) -> list[Tensor]:
         """Return, for every group, the strength that alone would put it to zero."""
         view = self._view(self.weights.parameter.detach())
         return [
-            group_norms(view, FAMILIES[family]) / scale for family, scale in self._scales.items()
+            group_norms(view, FAMILIES[family]) / self._counted(view, family, emphasis)
+            for family in self._scales
         ]
 
     def macs(self, values: Tensor) -> int:
