@@ -13,6 +13,7 @@ from caffe_scnn.decompose.allocate import Curve
 from caffe_scnn.decompose.costs import Cost, Meter, packed_bytes
 from caffe_scnn.decompose.curves import Law
 from caffe_scnn.decompose.recipe import bytes_of
+from caffe_scnn.decompose.search import _next_budget
 from caffe_scnn.errors import CaffeScnnError, ModelError
 from caffe_scnn.layers.summary import summarize
 
@@ -260,3 +261,16 @@ def test_targets_that_cannot_be_are_refused(text, phrase):
 )
 def test_targets_survive_the_file(recipe):
     assert Recipe.parse(recipe.text()) == recipe
+
+
+def test_the_next_budget_lies_between_those_that_missed_and_met():
+    tried = [(10.0, 100.0), (5.0, 60.0)]
+    assert _next_budget(tried, 50.0, 1.0) == pytest.approx(5 - (60 - 50 * 0.985) / 8)
+    flat = [(10.0, 100.0), (5.0, 60.0), (4.9, 59.99)]
+    assert _next_budget(flat, 50.0, 1.0) == pytest.approx((4.9 + 1.0) / 2)
+    rising = [(10.0, 100.0), (5.0, 60.0), (4.0, 70.0)]
+    assert 2.5 <= _next_budget(rising, 50.0, 1.0) < 4.0
+    met = [(10.0, 100.0), (5.0, 60.0), (2.0, 20.0)]
+    assert _next_budget(met, 50.0, 1.0) == pytest.approx(2 + (50 * 0.985 - 20) * 3 / 40)
+    level = [(10.0, 100.0), (2.0, 20.0), (5.0, 20.01)]
+    assert 5.0 < _next_budget(level, 50.0, 1.0) < 10.0

@@ -31,7 +31,7 @@ from caffe_scnn.passes.channels import Channels
 Check = Callable[[Net], float]
 
 # Nets that are made for one target at most: while correcting, and while looking for a drop.
-CORRECTIONS, TRIALS = 4, 7
+CORRECTIONS, TRIALS = 5, 7
 # Of a target; a net that stays within it by less than this is not corrected any more.
 SLACK = 0.03
 
@@ -187,8 +187,7 @@ class Search:
             if limit * (1 - SLACK) <= cost <= limit or budget <= lowest:
                 break
             tried.append((budget, cost))
-            wanted = _secant(tried, limit * (1 - SLACK / 2))
-            budget = min(max(wanted, lowest), (budget + self._theirs) / 2)
+            budget = _next_budget(tried, limit, lowest)
         if best is None:
             raise ModelError(
                 f"the target was missed: {limit:.5g} {NAMES[self._resource]} were wanted, and the "
@@ -273,10 +272,21 @@ class Search:
         return float(numbers["cost"])
 
 
-def _secant(tried: Sequence[tuple[float, float]], wanted: float) -> float:
-    """Return where the line through the last two points (x, y) reaches a y."""
+def _next_budget(tried: Sequence[tuple[float, float]], limit: float, lowest: float) -> float:
+    """Choose the next budget of those between which the limit lies.
+
+    Measured times are noisy, and a line through two of them may point anywhere: between a budget
+    that is enough and one that is not the next one keeps off both, and without one that is enough
+    it goes at most halfway to the least there is.
+    """
     (x0, y0), (x1, y1) = tried[-2:]
-    return x1 + (wanted - y1) * (x1 - x0) / (y1 - y0) if y1 != y0 else x1 * wanted / y1
+    wanted = limit * (1 - SLACK / 2)
+    guess = x1 + (wanted - y1) * (x1 - x0) / (y1 - y0) if y1 != y0 else x1 * wanted / y1
+    missed = min((budget for budget, cost in tried if cost > limit), default=tried[0][0])
+    met = [budget for budget, cost in tried if cost <= limit and budget < missed]
+    least_next = max(met, default=(missed + lowest) / 2)
+    room = (missed - least_next) / 10
+    return min(max(guess, least_next + room * bool(met)), missed - room)
 
 
 def _choice(target: Target, curve: Curve, point: int, resource: Resource) -> Choice:
