@@ -74,6 +74,14 @@ ROWS = {
     "squeezenet-fire9-1": Row("squeezenet", "fire9/concat", "1"),
     "squeezenet-fire8": Row("squeezenet", "fire8/concat"),
     "squeezenet-fire9-688": Row("squeezenet", "fire9/concat", scales="688", keeps=(110,)),
+    "squeezenet-fire9-688-faster": Row(
+        "squeezenet",
+        "fire9/concat",
+        scales="688",
+        keeps=(110,),
+        of="squeezenet-fire9-688",
+        faster=1.4,
+    ),
     "squeezenet-fire9-5": Row(
         "squeezenet", "fire9/concat", scales="480,576,688,864,1200", keeps=(110,)
     ),

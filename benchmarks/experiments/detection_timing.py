@@ -2,9 +2,10 @@
 
     python benchmarks/experiments/detection_timing.py DATA WORK [PICTURES [THREADS]]
 
-WORK is that of detection_accuracy.py (its detectors and windows). Both forms of a detector run
-alternately on each picture, in one process; a first round on every picture makes the plans and is
-not counted. Windows come from a file and are not counted. For ZF-5 and CaffeNet there are no
+WORK is that of detection_accuracy.py (its detectors and windows; rows ``…-688`` and
+``…-688-faster``). All forms of a detector run alternately on each picture, in one process; a first
+round on every picture makes the plans and is not counted. Windows come from a file and are not
+counted. For ZF-5 and CaffeNet there are no
 weights to be had: they are random, and the fc layers get the zeros of the SCNN paper (85 and 68 %);
 CaffeNet's sparse convolutions are those of DATA/caffenet_conv. Times do not depend on the values;
 of the random ones 10 windows a picture are made to score, as many as a trained detector finds.
@@ -161,12 +162,10 @@ def main() -> None:
     print("| net, scales | form | windows | conv | pooling | fc | rest | all [ms] | times faster |")
     print("|---|---|---|---|---|---|---|---|---|")
     pairs: dict[str, tuple[DetectorModel, DetectorModel]] = {}
-    for name in ("mobilenet-conv12-reduced", "mobilenet-conv12", "squeezenet-fire9"):
-        if (work / name / "detector").exists():
-            model = DetectorModel.read(work / name / "detector")
-            fc = None if model.fc is None else sparse(model.fc, {"fc6": 0.85})
-            small = replace(model, fc=fc)
-            pairs[name] = model, small
+    for name in ("mobilenet-conv12-688", "squeezenet-fire9-688"):
+        places = [work / each / "detector" for each in (name, f"{name}-faster")]
+        if all(place.exists() for place in places):
+            pairs[name] = DetectorModel.read(places[0]), DetectorModel.read(places[1])
     for name, levels in (("zf5_spp", (1, 2, 3, 6)), ("caffenet", (6,))):
         model, small = random_detector(name, levels)
         model = calibrated(model, pictures[0], proposer)
