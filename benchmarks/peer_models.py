@@ -11,7 +11,7 @@ import numpy as np
 from caffe_scnn import Executor, load
 from caffe_scnn.layers.binding import bind
 from caffe_scnn.layers.shapes import infer_shapes
-from caffe_scnn.model.net import Net
+from caffe_scnn.model.net import Layer, Net
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 REAL = {
@@ -34,8 +34,10 @@ ALEXNET = {  # densities of published pruned AlexNets
     **dict(zip([f"conv{i}" for i in range(1, 6)], (0.073, 0.05, 0.049, 0.058, 0.062), strict=True)),
     **{"fc6": 0.10, "fc7": 0.16, "fc8": 0.26},
 }
-# Single convolutions: outputs, inputs, kernel, rows of the (square) output, groups.
+# Single convolutions: outputs, inputs, kernel, rows of the (square) output, groups; conv1 has a
+# stride of 4 and no padding.
 LAYERS = {
+    "layer/conv1": (96, 3, 11, 55, 1),
     "layer/conv2": (256, 96, 5, 27, 2),
     "layer/conv3": (384, 256, 3, 13, 1),
     "layer/conv4": (384, 384, 3, 13, 2),
@@ -47,6 +49,15 @@ LAYERS = {
     "layer/1x1_256": (256, 256, 1, 28, 1),
     "layer/1x1_512": (512, 512, 1, 14, 1),
     "layer/1x1_1024": (1024, 1024, 1, 7, 1),
+}
+# Of the layers of an AlexNet in Liu et al. 2015, table 1: density, and what it implies of bases a
+# channel (the mean, rounded) and of non-zeros of S.
+TABLE_1 = {
+    "layer/conv1": (0.073, 30, 2_544),
+    "layer/conv2": (0.050, 12, 15_360),
+    "layer/conv3": (0.049, 5, 43_352),
+    "layer/conv4": (0.058, 4, 38_486),
+    "layer/conv5": (0.062, 4, 27_427),
 }
 DENSITY = 0.1  # of all other nets' convolutions, but for the first and the depthwise ones
 
@@ -64,6 +75,8 @@ def variants(name: str, densities: Sequence[float] | None = None) -> Iterator[tu
         net = _net(name)
         prune_net(net, name, density)
         yield ("pruned" if density is None else f"{1 - density:.0%} zero"), net
+    if name in TABLE_1:
+        yield "bases", bases_and_coefficients(name)
 
 
 def _net(name: str) -> Net:
@@ -74,19 +87,57 @@ def _net(name: str) -> Net:
 
 def random_layer(name: str) -> Net:
     """Return a net of one convolution, with a ReLU behind it."""
-    outputs, inputs, kernel, size, group = LAYERS[name]
-    net = Net.parse(
-        f"""name: "layer" layer {{ name: "data" type: "Input" top: "data"
-          input_param {{ shape {{ dim: 1 dim: {inputs} dim: {size} dim: {size} }} }} }}
-        layer {{ name: "conv" type: "Convolution" bottom: "data" top: "conv"
-          convolution_param {{ num_output: {outputs} kernel_size: {kernel} pad: {kernel // 2}
-            group: {group} }} }}
-        layer {{ name: "relu" type: "ReLU" bottom: "conv" top: "conv" }}"""
-    )
+    outputs, _, kernel, _, group = LAYERS[name]
+    net = _layer_net(name, [("conv", outputs, kernel, group)])
+    (weights,) = _weights(net)
+    _randomize(weights, weights[0].size)
+    return net
+
+
+def bases_and_coefficients(name: str) -> Net:
+    """Return a layer of the table in the form Q, S, with as many bases and non-zeros as it had."""
+    outputs, inputs, kernel, _, group = LAYERS[name]
+    _, bases, nonzeros = TABLE_1[name]
+    net = _layer_net(name, [("Q", inputs * bases, kernel, inputs), ("S", outputs, 1, group)])
+    q, s = _weights(net)
+    _randomize(q, q[0].size)
+    _randomize(s, max(1, nonzeros // outputs))
+    s *= _mask(s.shape, nonzeros)
+    return net
+
+
+def _mask(shape: tuple[int, ...], nonzeros: int) -> np.ndarray:
+    mask = np.zeros(int(np.prod(shape)), np.float32)
+    mask[np.random.default_rng(0).permutation(mask.size)[:nonzeros]] = 1
+    return mask.reshape(shape)
+
+
+def _weights(net: Net) -> list[np.ndarray]:
+    return [layer.blobs[0] for layer in net if layer.blobs]
+
+
+def _randomize(weights: np.ndarray, fan_in: int) -> None:
+    generator = np.random.default_rng(0)
+    weights[...] = np.sqrt(2 / fan_in) * generator.standard_normal(weights.shape, np.float32)
+
+
+def _layer_net(name: str, convolutions: Sequence[tuple[str, int, int, int]]) -> Net:
+    """Chain convolutions (name, outputs, kernel, groups) on the input of a layer."""
+    _, inputs, _, size, _ = LAYERS[name]
+    stride = 4 if name == "layer/conv1" else 1
+    side = 227 if stride == 4 else size
+    text = f"""name: "layer" layer {{ name: "data" type: "Input" top: "data"
+      input_param {{ shape {{ dim: 1 dim: {inputs} dim: {side} dim: {side} }} }} }}"""
+    bottom = "data"
+    for top, outputs, kernel, group in convolutions:
+        step, pad = (stride, 0) if stride == 4 and kernel > 1 else (1, kernel // 2)
+        text += f"""layer {{ name: "{top}" type: "Convolution" bottom: "{bottom}" top: "{top}"
+          convolution_param {{ num_output: {outputs} kernel_size: {kernel} group: {group}
+            pad: {pad} stride: {step} }} }}"""
+        bottom = top
+    text += f"""layer {{ name: "relu" type: "ReLU" bottom: "{bottom}" top: "{bottom}" }}"""
+    net = Net.parse(text)
     bind(net, None)
-    weights = next(layer for layer in net if layer.name == "conv").blobs[0]
-    deviation = np.sqrt(2 / weights[0].size)
-    weights[...] = deviation * np.random.default_rng(0).standard_normal(weights.shape, np.float32)
     return net
 
 
@@ -119,24 +170,26 @@ def prune_net(net: Net, name: str, density: float | None = None) -> None:
 
     ``density`` goes before the published ones of layers that are pruned at all.
     """
-    first = name not in LAYERS
+    first = True
     for layer in net:
         if layer.type not in ("Convolution", "InnerProduct"):
             continue
-        wanted = _density(name, layer.name, layer.type, first, layer.blobs[0].shape)
+        wanted = _density(name, layer, first)
         first = False
         if wanted < 1:
             layer.blobs[0] = _pruned(layer.blobs[0], density or wanted)
     _level_logits(net)
 
 
-def _density(name: str, layer: str, kind: str, first: bool, shape: tuple[int, ...]) -> float:
+def _density(name: str, layer: Layer, first: bool) -> float:
     if name in ("alexnet", "caffenet"):
-        return ALEXNET[layer]
+        return ALEXNET[layer.name]
+    if name in LAYERS:
+        return TABLE_1[name][0] if name in TABLE_1 else DENSITY
     if name == "vgg16":
         return 1.0 if first else DENSITY
-    depthwise = len(shape) == 4 and shape[1] == 1
-    return 1.0 if first or depthwise or kind == "InnerProduct" else DENSITY
+    depthwise = layer.blobs[0].ndim == 4 and layer.blobs[0].shape[1] == 1
+    return 1.0 if first or depthwise or layer.type == "InnerProduct" else DENSITY
 
 
 def _pruned(weights: np.ndarray, density: float) -> np.ndarray:
