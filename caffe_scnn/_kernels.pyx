@@ -142,7 +142,7 @@ cdef extern from "scnn.h" nogil:
 # Rows of a fully connected layer that one task computes; a multiple of the kernel's four.
 DEF GEMV_ROWS = 64
 # Into how many parts the input channels of a convolution may be cut.
-DEF MAX_PARTS = 16
+DEF MAX_PARTS = 256
 
 
 # --- which kernels there are ---------------------------------------------------------------------

@@ -22,6 +22,7 @@ from caffe_scnn.detect.rejector import Rejector, RejectorFit, shape_features
 from caffe_scnn.detect.samples import TrainingPicture
 from caffe_scnn.detect.softmax import probabilities, train_softmax
 from caffe_scnn.detect.stages import STAGES, Classify, Fc, Nms, Pyramid, Regress, Reject, SppPool
+from caffe_scnn.detect.stages.fc import equal_batches
 from caffe_scnn.detect.svm import ProductMatrix, SvmSettings, stretch, train_svms
 from caffe_scnn.errors import FormatError, ModelError, OutputError
 from caffe_scnn.evaluate.voc import Annotation
@@ -415,3 +416,10 @@ def test_a_checkpoint_computes_a_step_once(tmp_path):
     assert len(calls) == 2
     with pytest.raises(OutputError, match="other settings"):
         Checkpoint(tmp_path / "steps", {"seed": 2})
+
+
+@pytest.mark.parametrize(
+    ("windows", "size"), [(None, 96), (1, 16), (110, 112), (128, 128), (129, 80), (300, 112)]
+)
+def test_batches_are_filled_evenly(windows: int | None, size: int) -> None:
+    assert equal_batches(windows) == size

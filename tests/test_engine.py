@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from caffe_scnn.engine import Executor, pack, spmm
+from caffe_scnn.engine import Executor, choose, pack, spmm
+from caffe_scnn.engine.choose import Shape, choose_tile
 from caffe_scnn.errors import KernelError, ModelError
 from caffe_scnn.layers import reference
 from caffe_scnn.layers.shapes import infer_shapes
@@ -326,6 +327,20 @@ def test_fully_connected_for_any_batch(batch, density):
         'layer { name: "prob" type: "Softmax" bottom: "ip" top: "prob" }\n'
     )
     assert_like_reference(net_of(text, density=density), ["ip", "prob"], batch=batch)
+
+
+def test_many_inputs_of_a_batch_are_taken_in_parts_that_stay_in_cache():
+    weights = np.random.default_rng(0).random((64, 12800)).astype(np.float32)
+    weights[weights > 0.15] = 0
+    tile = choose_tile("avx512", weights, 1, Shape(96, 12800, 0))
+    assert tile.parts >= 64
+    assert tile.parts <= choose.PARTS[-1]
+    ip = (
+        'layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" '
+        "inner_product_param { num_output: 70 } }\n"
+    )
+    net = net_of(INPUT % "dim: 1 dim: 12800 dim: 1 dim: 1" + ip, density=0.15)
+    assert_like_reference(net, ["ip"], batch=48)
 
 
 @pytest.mark.parametrize("density", [1.0, 0.1])

@@ -25,7 +25,10 @@ from caffe_scnn.model.atomic import atomic_write
 
 NEAR_BYTES = 40 * 1024  # pixels of a tile that the first-level cache keeps
 MIDDLE_BYTES = 80 * 1024  # that it half keeps
-PARTS = (1, 2, 3, 4, 6, 8, 12, 16)
+PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256)
+# Channels of a part: few are too few for small layers, and many parts pay on the thousands of
+# inputs of fully connected ones, whose pixels otherwise come from beyond the second-level cache.
+LEAST_CHANNELS, MANY_PARTS, LEAST_CHANNELS_OF_MANY = 8, 16, 48
 
 
 @dataclass(frozen=True)
@@ -225,7 +228,7 @@ def candidates(
     """
     skip = np.zeros(len(weights), bool) if skip is None else skip
     sizes, lanes = tile_sizes(isa)
-    parts = [p for p in PARTS if p == 1 or p * 8 <= shape.channels]
+    parts = [p for p in PARTS if p == 1 or p * _least_channels(p) <= shape.channels]
     found = []
     for rows, all_vectors in sizes.items():
         entries, blocks = count_entries(weights, groups, rows, skip)
@@ -233,6 +236,10 @@ def candidates(
         found += [(rows, v, p, entries, blocks) for v, p in product(usable, parts)]
     rows_, vectors, parts_, entries, blocks = np.array(found, np.int64).T
     return Candidates(rows_, vectors, parts_, entries, blocks, shape, lanes)
+
+
+def _least_channels(parts: int) -> int:
+    return LEAST_CHANNELS if parts <= MANY_PARTS else LEAST_CHANNELS_OF_MANY
 
 
 def dense_tiles(

@@ -14,7 +14,23 @@ from caffe_scnn.engine import Executor
 from caffe_scnn.layers.shapes import infer_shapes
 
 FC = "fc"
-BATCH = 32  # windows that go through the layers together: weights are read once for so many
+# Windows that go through the layers together: weights are read once for so many. Multiples of a
+# vector; more would not fit into registers, and fewer leave the multiplication waiting for weights.
+BATCH, MOST, VECTOR = 96, 128, 16
+
+
+def equal_batches(windows: int | None) -> int:
+    """Return the size of batches that a number of windows fills; None: of any number.
+
+    Parameters
+    ----------
+    windows : int, optional
+        The most that a picture can have.
+    """
+    if windows is None:
+        return BATCH
+    batches = -(-windows // MOST)
+    return -(-windows // (batches * VECTOR)) * VECTOR
 
 
 @dataclass
