@@ -1,7 +1,8 @@
-/* Depthwise convolution of one plane, row by row: DW_ROWS output rows are summed up together, so
- * that each vector of the input is loaded once for all of them. */
-#define DW_ROWS 4
-#define DW_TAPS 25 /* the largest kernel whose weights are kept as vectors */
+/* Depthwise convolution of one plane: several output rows are summed up together, so that each vector
+ * of the input is loaded once for all of them. Published maps have a multiple of seven rows, and 32
+ * registers hold as many sums beside nine weights. */
+#define DW_ROWS 7
+#define DW_SIDE 5 /* of the largest kernel whose weights are kept as vectors */
 
 /* LANES pixels, `stride` apart. */
 INLINE vec ISA(load_apart)(const float *p, int stride)
@@ -24,6 +25,27 @@ INLINE void ISA(store_sums)(const scnn_dwconv *conv, const ISA(finish) *finish, 
         vec_store_lanes(out + r * conv->out_pitch + x, mask, ISA(finished)(finish, sum[r]));
 }
 
+/* The pixels that LANES outputs, `stride` apart, take with each of the kw taps of a row. Loads that
+ * cross cache lines take twice as long: they are held in registers, and with stride 2 a tap is the one
+ * two columns before, moved on by one output. */
+INLINE void ISA(load_taps)(const float *at, int kw, int stride, vec *pixels)
+{
+    if (stride == 1) {
+        UNROLL for (int j = 0; j < kw; j++) {
+            pixels[j] = vec_load(at + j);
+            vec_hold(pixels[j]);
+        }
+        return;
+    }
+    vec a = vec_load(at), b = vec_load(at + LANES);
+    vec_hold(a);
+    vec_hold(b);
+    pixels[0] = vec_even(a, b);
+    pixels[1] = vec_odd(a, b);
+    UNROLL for (int j = 2; j < kw; j++)
+        pixels[j] = vec_next(pixels[j - 2], vec_set(at[2 * LANES + j - 2]));
+}
+
 /* `rows` output rows of a kernel whose size and stride are known when this is compiled. */
 INLINE void ISA(dw_rows)(const scnn_dwconv *conv, int kh, int kw, int stride, int rows,
                          const vec *weights, vec bias, const ISA(finish) *finish, const float *in,
@@ -35,12 +57,13 @@ INLINE void ISA(dw_rows)(const scnn_dwconv *conv, int kh, int kw, int stride, in
         UNROLL for (int r = 0; r < rows; r++)
             sum[r] = bias;
         UNROLL for (int i = 0; i < (rows - 1) * stride + kh; i++) {
+            vec pixels[DW_SIDE];
+            ISA(load_taps)(at, kw, stride, pixels);
             UNROLL for (int j = 0; j < kw; j++) {
-                const vec pixels = ISA(load_apart)(at + j, stride);
                 UNROLL for (int r = 0; r < rows; r++) {
                     const int tap = i - r * stride;
                     if (tap >= 0 && tap < kh)
-                        sum[r] = vec_fma(weights[tap * kw + j], pixels, sum[r]);
+                        sum[r] = vec_fma(weights[tap * kw + j], pixels[j], sum[r]);
                 }
             }
             at += conv->in_pitch;
@@ -49,19 +72,22 @@ INLINE void ISA(dw_rows)(const scnn_dwconv *conv, int kh, int kw, int stride, in
     }
 }
 
+#define DW_BLOCK(ROWS)                                               \
+    for (; y + (ROWS) <= conv->out_height; y += (ROWS))              \
+        ISA(dw_rows)(conv, kh, kw, stride, ROWS, taps, bias, finish, \
+                     in + y * stride * conv->in_pitch, out + y * conv->out_pitch)
 INLINE void ISA(dw_plane)(const scnn_dwconv *conv, int kh, int kw, int stride, const float *weights,
                           vec bias, const ISA(finish) *finish, const float *in, float *out)
 {
-    vec taps[DW_TAPS];
+    vec taps[DW_SIDE * DW_SIDE];
     UNROLL for (int t = 0; t < kh * kw; t++)
         taps[t] = vec_set(weights[t]);
     int y = 0;
-    for (; y + DW_ROWS <= conv->out_height; y += DW_ROWS)
-        ISA(dw_rows)(conv, kh, kw, stride, DW_ROWS, taps, bias, finish,
-                     in + y * stride * conv->in_pitch, out + y * conv->out_pitch);
-    for (; y < conv->out_height; y++)
-        ISA(dw_rows)(conv, kh, kw, stride, 1, taps, bias, finish,
-                     in + y * stride * conv->in_pitch, out + y * conv->out_pitch);
+    if (LANES == 16 && kh == 3)
+        DW_BLOCK(7);
+    DW_BLOCK(4);
+    DW_BLOCK(2);
+    DW_BLOCK(1);
 }
 
 /* Any kernel, stride and dilation. */

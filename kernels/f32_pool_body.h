@@ -1,16 +1,8 @@
 /* Max and average pooling of one plane with Caffe's windows: the window is clipped to the image;
  * an average divides by the window clipped to the padded image (pooling_layer.cpp). First the
- * rows of a window are combined over the whole width, then the columns of every window inside. */
+ * rows of a window are combined, then the columns of every window inside. */
 INLINE int ISA(least)(int a, int b) { return a < b ? a : b; }
 INLINE int ISA(most)(int a, int b) { return a > b ? a : b; }
-
-/* The columns of one window that lie inside the image. */
-INLINE void ISA(columns)(const scnn_pool *pool, int x, int *left, int *right)
-{
-    const int begin = x * pool->stride_w - pool->pad_w;
-    *left = ISA(most)(begin, 0);
-    *right = ISA(least)(begin + pool->kernel_w, pool->width);
-}
 
 /* Output columns [*first, *last) whose windows lie wholly inside the image. */
 INLINE void ISA(interior)(const scnn_pool *pool, int *first, int *last)
@@ -21,32 +13,79 @@ INLINE void ISA(interior)(const scnn_pool *pool, int *first, int *last)
     *last = ISA(most)(*first, *last);
 }
 
-/* Combine rows [first, last) of the plane into `rows`, LANES columns at a time. */
-INLINE void ISA(combine_rows)(const scnn_pool *pool, const float *in, int first, int last,
-                              float *rows, int max)
+INLINE vec ISA(joined)(vec a, vec b, int max)
 {
-    for (int x = 0; x < pool->width; x += LANES) {
-        const uint32_t mask = ISA(lanes_left)(pool->width - x);
-        const float *at = in + first * pool->in_pitch + x;
-        vec sum = vec_load_lanes(at, mask);
-        for (int i = first + 1; i < last; i++) {
-            at += pool->in_pitch;
-            sum = max ? vec_max(vec_load_lanes(at, mask), sum)
-                      : vec_add(vec_load_lanes(at, mask), sum);
-        }
-        vec_store(rows + x, sum);
-    }
+    return max ? vec_max(a, b) : vec_add(a, b);
 }
 
-/* The combined columns of a window that hangs over an edge. */
-INLINE float ISA(edge)(const scnn_pool *pool, const float *rows, int x, int max)
+/* LANES columns from `in` on, `height` rows combined. */
+INLINE vec ISA(column_vector)(const float *in, int64_t pitch, int height, uint32_t mask, int max)
 {
-    int left, right;
-    ISA(columns)(pool, x, &left, &right);
-    float sum = rows[left];
-    for (int j = left + 1; j < right; j++)
-        sum = !max ? sum + rows[j] : rows[j] > sum ? rows[j] : sum;
+    vec sum = vec_load_lanes(in, mask);
+    for (int i = 1; i < height; i++)
+        sum = ISA(joined)(vec_load_lanes(in + i * pitch, mask), sum, max);
     return sum;
+}
+
+/* Combine `height` rows of the plane into `rows`, LANES columns at a time. */
+INLINE void ISA(combine_rows)(const scnn_pool *pool, const float *in, int height, float *rows,
+                              int max)
+{
+    for (int x = 0; x < pool->width; x += LANES)
+        vec_store(rows + x, ISA(column_vector)(in + x, pool->in_pitch, height,
+                                               ISA(lanes_left)(pool->width - x), max));
+}
+
+/* A window of any size, some of it outside: what lies inside of it begins at `in`. */
+INLINE float ISA(window)(const float *in, int64_t pitch, int height, int width, int max)
+{
+    float sum = 0.0f, part[LANES];
+    for (int x = 0; x < width; x += LANES) {
+        vec_store(part, ISA(column_vector)(in + x, pitch, height, ISA(lanes_left)(width - x), max));
+        sum = x == 0 ? part[0] : !max ? sum + part[0] : part[0] > sum ? part[0] : sum;
+        for (int j = 1; j < LANES && j < width - x; j++)
+            sum = !max ? sum + part[j] : part[j] > sum ? part[j] : sum;
+    }
+    return sum;
+}
+
+/* One column, in all lanes. */
+INLINE vec ISA(column)(const float *in, int64_t pitch, int height, int max)
+{
+    vec sum = vec_set(*in);
+    for (int i = 1; i < height; i++)
+        sum = ISA(joined)(vec_set(in[i * pitch]), sum, max);
+    return sum;
+}
+
+/* The windows [begin, end) of a row, all inside, of kw columns with a stride of 1 or 2: columns are
+ * combined in registers, and those of the next taps are moved on by one window. */
+INLINE void ISA(small_windows)(const scnn_pool *pool, const float *in, int height, float *result,
+                               int begin, int end, int kw, int stride, float share, int max)
+{
+    const int64_t pitch = pool->in_pitch;
+    for (int x = begin; x < end; x += LANES) {
+        const float *at = in + x * stride - pool->pad_w;
+        const int more = end - x < LANES ? end - x : LANES;
+        const int wide = (more - 1) * stride + kw; /* columns of these windows */
+        vec tap[3];
+        tap[0] = ISA(column_vector)(at, pitch, height, ISA(lanes_left)(wide), max);
+        if (stride == 2) {
+            const uint32_t mask = wide > LANES ? ISA(lanes_left)(wide - LANES) : 0;
+            const vec b = ISA(column_vector)(at + LANES, pitch, height, mask, max);
+            tap[1] = vec_odd(tap[0], b);
+            tap[0] = vec_even(tap[0], b);
+        }
+        UNROLL for (int j = stride; j < kw; j++) {
+            const int last = stride * LANES + j - stride; /* column of the last window, if it is full */
+            const vec b = ISA(column)(at + (last < wide ? last : 0), pitch, height, max);
+            tap[j] = vec_next(tap[j - stride], b);
+        }
+        vec sum = tap[0];
+        UNROLL for (int j = 1; j < kw; j++)
+            sum = ISA(joined)(tap[j], sum, max);
+        vec_store_lanes(result + x, ISA(lanes_left)(more), max ? sum : vec_mul(sum, vec_set(share)));
+    }
 }
 
 /* Combine the columns of the windows [begin, end), all inside, where the stride is 1 or 2. */
@@ -59,9 +98,29 @@ INLINE void ISA(combine_columns)(const scnn_pool *pool, const float *rows, float
         vec sum = ISA(load_apart)(at, stride);
         for (int j = 1; j < pool->kernel_w; j++) {
             const vec next = ISA(load_apart)(at + j, stride);
-            sum = max ? vec_max(next, sum) : vec_add(next, sum);
+            sum = ISA(joined)(next, sum, max);
         }
         vec_store_lanes(result + x, mask, max ? sum : vec_mul(sum, vec_set(share)));
+    }
+}
+
+/* The windows [begin, end) of a row, all inside; sizes that published nets use are known here. */
+INLINE void ISA(whole_windows)(const scnn_pool *pool, const float *in, int height, float *rows,
+                               float *result, int begin, int end, float share, int max)
+{
+    const int kw = pool->kernel_w, stride = pool->stride_w;
+    if (kw == 3 && stride == 2 && height == 3)
+        ISA(small_windows)(pool, in, 3, result, begin, end, 3, 2, share, max);
+    else if (kw == 3 && stride == 1 && height == 3)
+        ISA(small_windows)(pool, in, 3, result, begin, end, 3, 1, share, max);
+    else if (kw == 2 && stride == 2 && height == 2)
+        ISA(small_windows)(pool, in, 2, result, begin, end, 2, 2, share, max);
+    else {
+        ISA(combine_rows)(pool, in, height, rows, max);
+        if (stride == 1)
+            ISA(combine_columns)(pool, rows, result, begin, end, 1, share, max);
+        else
+            ISA(combine_columns)(pool, rows, result, begin, end, 2, share, max);
     }
 }
 
@@ -74,18 +133,18 @@ INLINE void ISA(pool)(const scnn_pool *pool, const float *in, float *out, float 
     for (int y = 0; y < pool->out_height; y++) {
         const int top = y * pool->stride_h - pool->pad_h;
         const int height = ISA(least)(top + pool->kernel_h, pool->height + pool->pad_h) - top;
-        const int last = ISA(least)(top + pool->kernel_h, pool->height);
+        const int first = ISA(most)(top, 0);
+        const int inside = ISA(least)(top + pool->kernel_h, pool->height) - first;
         const float share = 1.0f / (float)(height * pool->kernel_w);
+        const float *window = in + first * pool->in_pitch;
         float *result = out + y * pool->out_pitch;
-        ISA(combine_rows)(pool, in, ISA(most)(top, 0), last, rows, max);
-        if (pool->stride_w == 1)
-            ISA(combine_columns)(pool, rows, result, begin, end, 1, share, max);
-        else
-            ISA(combine_columns)(pool, rows, result, begin, end, 2, share, max);
+        if (begin < end)
+            ISA(whole_windows)(pool, window, inside, rows, result, begin, end, share, max);
         for (int x = begin ? 0 : end; x < pool->out_width; x = x + 1 == begin ? end : x + 1) {
-            const int left = x * pool->stride_w - pool->pad_w;
-            const int width = ISA(least)(left + pool->kernel_w, pool->width + pool->pad_w) - left;
-            const float sum = ISA(edge)(pool, rows, x, max);
+            const int left = x * pool->stride_w - pool->pad_w, right = left + pool->kernel_w;
+            const int from = ISA(most)(left, 0), to = ISA(least)(right, pool->width);
+            const int width = ISA(least)(right, pool->width + pool->pad_w) - left;
+            const float sum = ISA(window)(window + from, pool->in_pitch, inside, to - from, max);
             result[x] = max ? sum : sum / (float)(height * width);
         }
     }

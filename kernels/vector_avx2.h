@@ -51,6 +51,20 @@ static inline __m256 vec_even(__m256 a, __m256 b)
     return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(even), 0xd8));
 }
 
+/* Every other lane of a and then of b. */
+static inline __m256 vec_odd(__m256 a, __m256 b)
+{
+    const __m256 odd = _mm256_shuffle_ps(a, b, 0xdd);
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(odd), 0xd8));
+}
+
+/* The lanes of a but for the first, and then the first of b. */
+static inline __m256 vec_next(__m256 a, __m256 b)
+{
+    const __m256i next = _mm256_setr_epi32(1, 2, 3, 4, 5, 6, 7, 0);
+    return _mm256_permutevar8x32_ps(_mm256_blend_ps(a, b, 1), next);
+}
+
 /* The lanes of a and b by turns: the first half of them, and the second. */
 static inline __m256 vec_zip_low(__m256 a, __m256 b)
 {

@@ -36,6 +36,19 @@ static inline __m512 vec_even(__m512 a, __m512 b)
     return _mm512_permutex2var_ps(a, even, b);
 }
 
+/* Every other lane of a and then of b. */
+static inline __m512 vec_odd(__m512 a, __m512 b)
+{
+    const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    return _mm512_permutex2var_ps(a, odd, b);
+}
+
+/* The lanes of a but for the first, and then the first of b. */
+static inline __m512 vec_next(__m512 a, __m512 b)
+{
+    return _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(b), _mm512_castps_si512(a), 1));
+}
+
 /* The lanes of a and b by turns: the first half of them, and the second. */
 static inline __m512 vec_zip_low(__m512 a, __m512 b)
 {

@@ -46,6 +46,11 @@ static inline vec vec_gather_u16(const float *x, const uint16_t *index) { VEC_EA
 static inline vec vec_keep(uint32_t mask, vec a) { VEC_EACH(mask >> i & 1 ? a.lane[i] : 0.0f); }
 static inline vec vec_permute(const uint8_t *order, vec a) { VEC_EACH(a.lane[order[i]]); }
 static inline vec vec_even(vec a, vec b) { VEC_EACH(i < 2 ? a.lane[2 * i] : b.lane[2 * i - 4]); }
+static inline vec vec_odd(vec a, vec b)
+{
+    VEC_EACH(i < 2 ? a.lane[2 * i + 1] : b.lane[2 * i - 3]);
+}
+static inline vec vec_next(vec a, vec b) { VEC_EACH(i < 3 ? a.lane[i + 1] : b.lane[0]); }
 static inline vec vec_zip_low(vec a, vec b) { VEC_EACH(i % 2 ? b.lane[i / 2] : a.lane[i / 2]); }
 static inline vec vec_zip_high(vec a, vec b)
 {

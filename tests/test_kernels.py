@@ -210,6 +210,13 @@ def halo_of(tensor, arena):
         ((6, 6), (6, 6), (1, 1), (0, 0)),
         ((1, 1), (1, 1), (1, 1), (0, 0)),
         ((13, 5), (2, 2), (3, 3), (0, 0)),
+        ((5, 33), (3, 3), (2, 2), (0, 0)),
+        ((5, 67), (3, 3), (2, 2), (1, 1)),
+        ((4, 37), (3, 3), (1, 1), (1, 1)),
+        ((3, 66), (3, 3), (1, 1), (0, 0)),
+        ((6, 64), (2, 2), (2, 2), (0, 0)),
+        ((7, 31), (2, 2), (2, 2), (0, 0)),
+        ((5, 41), (5, 4), (2, 2), (2, 2)),
     ],
 )
 def test_pooling_windows(isa, method, size, kernel, stride, pad):
@@ -227,6 +234,7 @@ def test_pooling_windows(isa, method, size, kernel, stride, pad):
     source = place((2, 3, *size), Border(1, 1, True), 16)
     target = place((2, 3, *out), Border(2, 1, True), 16 + source.size)
     arena = np.full(target.at + target.size + 64, CANARY)
+    arena[source.at : target.at] = np.nan  # around the pixels there is nothing to read
     x = rng.standard_normal(source.shape).astype(np.float32)
     source.array(arena)[...] = x
     scratch = np.empty((2, 2 * (size[1] + kernel[1] + 16)), np.float32)
@@ -249,6 +257,44 @@ def test_pooling_windows(isa, method, size, kernel, stride, pad):
     assert (arena[: source.at] == CANARY).all() and (
         arena[target.at + target.size :] == CANARY
     ).all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [(3, 3), (5, 5), (2, 3)])
+@pytest.mark.parametrize("out", [(1, 1), (7, 14), (14, 16), (9, 17), (13, 33)])
+def test_depthwise(isa, stride, kernel, out):
+    rng = np.random.default_rng(7)
+    size = [(o - 1) * stride + k - 2 for o, k in zip(out, kernel, strict=True)]
+    size = [max(n, 1) for n in size]
+    source, target = (
+        place((2, 3, *size), Border(1, 1, True), 16),
+        place((2, 3, *out), Border(2, 1), 0),
+    )
+    target.at = source.at + source.size
+    arena = np.full(target.at + target.size + 256, CANARY)
+    arena[source.at : target.at] = 0
+    x = rng.standard_normal(source.shape).astype(np.float32)
+    source.array(arena)[...] = x
+    weights = rng.standard_normal((3, *kernel)).astype(np.float32)
+    bias, slope = rng.standard_normal((2, 3)).astype(np.float32)
+    conv = _kernels.Depthwise(
+        isa, weights, bias, slope, (stride, stride), (1, 1), (1, 1), -np.inf, 2.0
+    )
+    conv.run(arena, source.planes(), target.planes(), 2, 2)
+    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (1, 1 + stride), (1, 1 + stride)))
+    want, limit = (np.empty((2, 3, *out)) for _ in range(2))
+    for y, z in np.ndindex(*out):
+        top, left = y * stride, z * stride
+        window = padded[:, :, top : top + kernel[0], left : left + kernel[1]]
+        want[:, :, y, z] = (window * weights).sum(axis=(2, 3)) + bias
+        limit[:, :, y, z] = np.abs(window * weights).sum(axis=(2, 3)) + np.abs(bias)
+    limit *= (weights[0].size + 3) * ULP * np.maximum(1, np.abs(slope))[:, None, None]
+    want = np.minimum(2, np.where(want < 0, want * slope[:, None, None], want))
+    assert (np.abs(target.array(arena) - want) <= limit).all()
+    assert (halo_of(target, arena) == 0).all()
+    assert (arena[: source.at] == CANARY).all()
+    assert (arena[target.at + target.size :] == CANARY).all()
 
 
 @pytest.mark.parametrize("isa", ISAS)

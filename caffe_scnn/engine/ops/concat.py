@@ -34,6 +34,8 @@ class ConcatOp(Op):
 
     def run(self, arena: Float32) -> None:
         """Copy the parts that are elsewhere."""
+        if not self.parts:
+            return
         whole = self.writes[0]
         target = whole.array(arena)
         if len(self.parts) == len(self.reads):
