@@ -3,9 +3,9 @@
     python benchmarks/limits.py [--json FILE]
 
 Needs a C compiler. Each figure is the best of gated samples (``gate.py``). Beside the limits stand
-the kernels on data that starts in the second-level cache: dense, in blocks of four channels, and
-unstructured with 90 % zeros, as GFLOP/s on the non-zero weights and as a share of what
-multiply-adds with an operand from memory reach.
+the kernels on layers of MobileNet, CaffeNet and VGG, with activations laid out as the engine does:
+dense, with zeros in blocks of four channels, with zeros anywhere, and programs made for the latter;
+as a share, on the non-zero weights alone, of what multiply-adds with an operand from memory reach.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import os
 import shlex
 import subprocess
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
 
@@ -26,17 +28,25 @@ import numpy as np
 from gate import Gate
 
 from caffe_scnn import _kernels
-from caffe_scnn.engine.arena import allocate
+from caffe_scnn.engine.choose import choose_tile
 from caffe_scnn.engine.codegen import DIALECTS, program_convolution
-from caffe_scnn.engine.matrix import pack, spmm
-from caffe_scnn.engine.packing import Finish, Run, Taps
-from caffe_scnn.engine.tensor import Border, Tensor
+from caffe_scnn.engine.fit_costs import Layer, Scene
+from caffe_scnn.engine.packing import Finish
 
 WIDTH = {"avx512": 64, "avx2": 32, "scalar": 16}
 SIZES = {"L1": 24 << 10, "L2": 400 << 10, "L3": 8 << 20, "DRAM": 256 << 20}
 SUMS = 12
 SAMPLES = 9
-PIXELS, CHANNELS = 784, 256
+KERNELS = (
+    Layer(128, 128, 1, 56),
+    Layer(256, 256, 1, 28),
+    Layer(512, 512, 1, 14),
+    Layer(1024, 1024, 1, 7),
+    Layer(384, 256, 3, 13),
+    Layer(512, 512, 3, 28),
+)
+KINDS = ("4x1 blocks", "anywhere", "program")
+ZEROS = (0, 0.8, 0.9, 0.95)
 
 
 def best(gate: Gate, run: Callable[[], object]) -> float:
@@ -76,42 +86,39 @@ def limits(gate: Gate, isa: str) -> dict[str, float]:
     return found
 
 
-def matrix(kind: str) -> np.ndarray:
-    """Return a weight matrix: dense, or 90 % zeros in blocks of rows."""
+def matrix(layer: Layer, kind: str, zeros: float) -> np.ndarray:
+    """Return random weights, zero in single places or in blocks of rows."""
     rng = np.random.default_rng(0)
-    weights = rng.standard_normal((CHANNELS, CHANNELS)).astype(np.float32)
-    if kind == "dense":
-        return weights
-    rows = 1 if kind == "unstructured" else int(kind.split("x")[0])
-    kept = rng.random((CHANNELS // rows, CHANNELS)) < 0.1
+    weights = rng.standard_normal((layer.outputs, layer.channels * layer.kernel**2))
+    rows = int(kind[0]) if kind[0].isdigit() else 1
+    kept = rng.random((layer.outputs // rows, weights.shape[1])) >= zeros
     return weights * np.repeat(kept, rows, axis=0)
 
 
-def kernel_speeds(gate: Gate, isa: str) -> dict[str, float]:
-    """Return GFLOP/s of ``spmm`` on non-zero weights; its operand and result fill the L2 cache."""
-    x = np.random.default_rng(1).standard_normal((CHANNELS, PIXELS)).astype(np.float32)
-    out = np.empty((CHANNELS, PIXELS), np.float32)
-    found = {}
-    for kind in ("dense", "4x1 blocks", "unstructured"):
-        packed = pack(matrix(kind), isa=isa)
-        seconds = best(gate, lambda packed=packed: spmm(packed, x, out=out, threads=1))
-        found[kind] = 2 * packed.nonzeros * PIXELS / seconds / 1e9
-    if isa in DIALECTS:
-        seconds = best(gate, program(isa, matrix("unstructured"), x))
-        found["unstructured, program"] = 2 * packed.nonzeros * PIXELS / seconds / 1e9
+def kernel(isa: str, kind: str, scene: Scene) -> Any:
+    """Return the kernel object that the engine would take, or a program."""
+    if kind == "program":
+        given = scene.weights, scene.taps, scene.run, Finish(), scene.base
+        return program_convolution(isa, *given)[0]
+    return scene.table_kernel(isa, choose_tile(isa, scene.weights, 1, scene.shape))
+
+
+def kernel_speeds(gate: Gate, isa: str) -> dict[str, dict[str, float]]:
+    """Return GFLOP/s on non-zero weights for each layer, kind of sparsity and share of zeros."""
+    found: dict[str, dict[str, float]] = {}
+    for layer in KERNELS:
+        name = f"{layer.outputs} × {layer.channels} × {layer.size}²"
+        name += f", {layer.kernel}x{layer.kernel}" * (layer.kernel > 1)
+        runs = {}
+        for kind, zeros in product(("dense", *KINDS), ZEROS):
+            if (kind == "dense") != (zeros == 0) or (kind == "program" and isa not in DIALECTS):
+                continue
+            scene = Scene(layer, matrix(layer, kind, zeros))
+            run = scene.runner(kernel(isa, kind, scene))
+            flops = 2 * np.count_nonzero(scene.weights) * layer.size**2
+            runs[kind if kind == "dense" else f"{kind}, {zeros:.0%}"] = flops, run
+        found[name] = {kind: flops / best(gate, run) / 1e9 for kind, (flops, run) in runs.items()}
     return found
-
-
-def program(isa: str, weights: np.ndarray, x: np.ndarray) -> Callable[[], object]:
-    """Return the product by a program made for the matrix."""
-    source, target = (Tensor((1, CHANNELS, 1, PIXELS), Border(aligned=True)) for _ in range(2))
-    target.at = source.size
-    arena = allocate(2 * source.size)
-    source.array(arena)[0, :, 0] = x
-    taps = Taps((np.arange(CHANNELS, dtype=np.int64) * source.plane)[None])
-    run = Run(1, PIXELS, PIXELS, PIXELS)
-    kernel, _ = program_convolution(isa, weights, taps, run, Finish(), 0)
-    return lambda: kernel.run(arena, source.planes(), arena, target.planes(), None, 1, 1)
 
 
 def main() -> None:
@@ -126,9 +133,10 @@ def main() -> None:
     for name, value in roofs.items():
         print(f"| {name} | {value:.0f} {'GB/s' if 'read' in name else 'GFLOP/s'} |")
     roof = roofs["FMA, operand in L1"]
-    print("\n| kernel, 256 × 256 × 784 | GFLOP/s | of the roof |\n|---|--:|--:|")
-    for name, value in speeds.items():
-        print(f"| {name} | {value:.0f} | {value / roof:.0%} |")
+    kinds = list(next(iter(speeds.values())))
+    print(f"\n| of {roof:.0f} GFLOP/s | {' | '.join(kinds)} |\n|---|{'--:|' * len(kinds)}")
+    for name, values in speeds.items():
+        print(f"| {name} | {' | '.join(f'{value / roof:.0%}' for value in values.values())} |")
     if options.json:
         options.json.write_text(json.dumps({"isa": isa, "limits": roofs, "kernels": speeds}))
 

@@ -58,6 +58,9 @@ cdef extern from "scnn.h" nogil:
     ctypedef void (*scnn_sconv_fn)(const scnn_matrix *, int32_t, int32_t, const float *, int32_t,
                                    float *, const float *, int64_t, const scnn_store *,
                                    float *) noexcept nogil
+    ctypedef void (*scnn_finish_fn)(const scnn_matrix *, int64_t, int64_t, const float *, int32_t,
+                                    float *, const float *, int64_t,
+                                    const scnn_store *) noexcept nogil
     ctypedef void (*scnn_gemv_fn)(const float *, const float *, const float *, float *, int64_t,
                                   int64_t, int64_t) noexcept nogil
     ctypedef void (*scnn_spmv_fn)(const int64_t *, const uint16_t *, const float *, const float *,
@@ -422,6 +425,7 @@ cdef class Convolution:
     """
 
     cdef scnn_sconv_fn[17] table
+    cdef scnn_finish_fn finish
     cdef scnn_matrix[MAX_PARTS] matrix
     cdef scnn_store store
     cdef int parts, vectors, run_vectors, lanes, rows
@@ -467,7 +471,7 @@ cdef class Convolution:
         common.rows, common.unit, common.low, common.high = rows, unit, low, high
         for index, streams in enumerate(parts):
             self.matrix[index] = common
-            self.matrix[index].first = index == 0 and program is None
+            self.matrix[index].first = index == 0
             self.matrix[index].last = index == self.parts - 1
             start, origin, offset, value = streams
             if len(value) and not 0 <= origin <= origin + (int(np.max(offset)) << unit) <= reach:
@@ -481,6 +485,7 @@ cdef class Convolution:
         self.partial_size = largest * rows * vectors * self.lanes if self.parts > 1 else 0
         self.program = program
         if program is not None:
+            self.finish = <scnn_finish_fn>find("finish", isa, 0, 0).run
             self.partial_size = program.rows * self.lanes
             if (rows != 1 or vectors != 1 or self.parts > 1
                     or program.start.shape[0] * program.rows != blocks
@@ -624,8 +629,8 @@ cdef class Convolution:
             row = block * rows
             self.program.table[block](x, &self.program.value[0] + self.program.start[block],
                                       self.matrix[0].bias + row, sums)
-            self.table[1](&self.matrix[0], row, row + rows, x, first, out, residual, out_plane,
-                          &self.store, sums)
+            self.finish(&self.matrix[0], row, row + rows, sums, first, out, residual, out_plane,
+                        &self.store)
 
 
 # --- dense convolution ---------------------------------------------------------------------------

@@ -17,6 +17,7 @@
 
 #include "vector_avx2.h"
 #include "bodies.h"
+#include "f32_finish_body.h"
 
 #define TILE_scalar(R, V)
 #define TILE_avx2(R, V) SCNN_SCONV(R, V)

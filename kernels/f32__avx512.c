@@ -17,6 +17,7 @@
 
 #include "vector_avx512.h"
 #include "bodies.h"
+#include "f32_finish_body.h"
 #include "f32_dense_body.h"
 
 #define TILE_scalar(R, V)

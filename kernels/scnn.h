@@ -70,6 +70,12 @@ typedef void (*scnn_sconv_fn)(const scnn_matrix *matrix, int32_t block_begin, in
                               const float *in, int32_t first, float *out, const float *residual,
                               int64_t out_plane, const scnn_store *store, float *partial);
 
+/* Finishes and stores one vector, number `first` of the run, of rows [row_begin, row_end): sums holds
+ * a vector a row. The streams of the matrix are not read. */
+typedef void (*scnn_finish_fn)(const scnn_matrix *matrix, int64_t row_begin, int64_t row_end,
+                               const float *sums, int32_t first, float *out, const float *residual,
+                               int64_t out_plane, const scnn_store *store);
+
 /* Dense weights with vectors along output channels. Block b computes the channels that `channel`
  * lists for it, vectors · lanes a block, -1 fills up; its entries start[b] <= e < start[b + 1] add
  * `vectors` vectors of weights times the input at offset[e]. bias: vectors · lanes a block; slope:

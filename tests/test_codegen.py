@@ -20,6 +20,13 @@ from caffe_scnn.model.net import Net
 CAP = os.environ.get("CAFFE_SCNN_ISA")
 ISAS = [isa for isa in _kernels.isas() if isa in DIALECTS and CAP in (None, isa)]
 CANARY = np.float32(-77.25)
+# results in place, in place with gaps that are zeroed, and elsewhere: packed, or row by row
+LAYOUTS = [
+    (1, Border(0, 0, True)),
+    (3, Border(2, 2, True)),
+    (3, Border(0, 0, True)),
+    (1, Border(1, 1, True)),
+]
 
 pytestmark = pytest.mark.skipif(
     not ISAS or shutil.which("cc") is None, reason="no C compiler, or no such instruction set"
@@ -32,12 +39,14 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "caffe_scnn" / "programs"
 
 
-def both(isa, weights, x, groups=1, kernel=(1, 1), finish=None, residual=None, threads=1):
+def both(
+    isa, weights, x, groups=1, kernel=(1, 1), finish=None, residual=None, threads=1, border=None
+):
     """Run a convolution as a program and as the best table kernel, between canaries."""
     items, channels, height, width = x.shape
     rows, columns = height - kernel[0] + 1, width - kernel[1] + 1
     source = Tensor(x.shape, Border(0, 0, True))
-    target = Tensor((items, len(weights), rows, columns), Border(1, 1, True))
+    target = Tensor((items, len(weights), rows, columns), border or Border(1, 1, True))
     target.at = source.size + 160
     added = Tensor(target.shape, target.border, at=target.at + target.size + 160)
     tap = np.arange(kernel[0])[:, None] * source.pitch + np.arange(kernel[1])
@@ -89,15 +98,18 @@ def test_a_program_gives_the_bits_of_the_table_kernels(isa, outputs, kernel):
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("threads", [1, 3])
-def test_groups_slopes_clamps_and_residuals(isa, threads):
+@pytest.mark.parametrize("slopes", [False, True])
+@pytest.mark.parametrize(("kernel", "border"), LAYOUTS)
+def test_groups_slopes_clamps_and_residuals(isa, threads, slopes, kernel, border):
     rng = np.random.default_rng(0)
-    weights = sparse(rng, 80, 35, density=0.3)
-    x = rng.standard_normal((1, 70, 3, 4)).astype(np.float32)
+    weights = sparse(rng, 80, 35 * kernel * kernel, density=0.3)
+    x = rng.standard_normal((1, 70, 3 + kernel, 15 + kernel)).astype(np.float32)
     bias, slope = rng.standard_normal((2, 80)).astype(np.float32)
-    residual = rng.standard_normal((1, 80, 3, 4)).astype(np.float32)
-    finish = Finish(bias, slope, -1.5, 2.5)
-    got, want = both(isa, weights, x, 2, (1, 1), finish, residual, threads)
-    assert np.array_equal(got, want)
+    finish = Finish(bias, slope if slopes else None, -1.5, 2.5)
+    for residual in (None, rng.standard_normal((1, 80, 4, 16)).astype(np.float32)):
+        got, want = both(isa, weights, x, 2, (kernel, kernel), finish, residual, threads, border)
+        assert np.array_equal(got, want)
+        assert (want < bias[:, None, None]).any()
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -59,7 +59,7 @@ class Dialect:
     Attributes
     ----------
     rows : int
-        Rows of a block, a register each; what is left holds pixels (and a weight).
+        The most rows of a block, a register each; what is left holds pixels (and a weight).
     lanes : int
     register : str
         Prefix of the registers' names.
@@ -131,14 +131,15 @@ def program_convolution(
     """
     dialect = DIALECTS[isa]
     groups = len(taps.offset)
-    channel = block_channels(weights, groups, dialect.rows, np.zeros(len(weights), bool))
+    together = _even(len(weights) // groups, dialect.rows)
+    channel = block_channels(weights, groups, together, np.zeros(len(weights), bool))
     program, nbytes = _program(dialect, weights, taps, channel)
     rows = channel.ravel()
     bias = by_row(finish.bias, rows)
     nothing = np.zeros(len(rows) + 1, np.int64)
     empty = (nothing, 0, np.zeros(AHEAD, np.uint16), np.zeros(0, np.float32))
     shared = min(len(channel), -(-SPARSE_TASKS // run.vectors(dialect.lanes)))
-    chunk = np.arange(shared + 1) * len(channel) // shared * dialect.rows
+    chunk = np.arange(shared + 1) * len(channel) // shared * together
     kernel = Convolution(
         isa,
         1,
@@ -160,6 +161,11 @@ def program_convolution(
     return kernel, nbytes
 
 
+def _even(rows: int, most: int) -> int:
+    """Return the rows of a block if they are dealt evenly: every block pays for all its rows."""
+    return -(-rows // -(-rows // most))
+
+
 def _program(
     dialect: Dialect, weights: Float32, taps: Taps, channel: NDArray[np.int32]
 ) -> tuple[Program, int]:
@@ -176,7 +182,7 @@ def _program(
     start = np.cumsum([0, *(len(value) for value in values)])[:-1].astype(np.int64)
     library = ctypes.CDLL(str(path))
     address = ctypes.addressof(ctypes.c_char.in_dll(library, SYMBOL))
-    program = Program(library, address, dialect.rows, start, np.concatenate(values))
+    program = Program(library, address, channel.shape[1], start, np.concatenate(values))
     return program, path.stat().st_size + sum(value.nbytes for value in values)
 
 
@@ -210,7 +216,7 @@ def _assembler(dialect: Dialect, blocks: list[_Block]) -> Iterator[str]:
 
 def _function(dialect: Dialect, block: _Block) -> Iterator[str]:
     """Add up the rows of a block: bias, then every non-zero, column after column."""
-    name, rows = dialect.register, range(dialect.rows)
+    name, rows = dialect.register, range(len(block.weights))
     for row in rows:
         yield f"vbroadcastss {4 * row}({BIAS}), {name}{row}"
     pixels = weights = 0  # how far the pointers have moved

@@ -15,9 +15,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from caffe_scnn._kernels import Planes, best_isa
+from caffe_scnn._kernels import Convolution, Planes, best_isa
 from caffe_scnn.engine.arena import allocate
 from caffe_scnn.engine.choose import (
     COSTS,
@@ -25,6 +25,7 @@ from caffe_scnn.engine.choose import (
     Candidates,
     Costs,
     Shape,
+    Tile,
     candidates,
     costs_for,
     dense_tiles,
@@ -82,17 +83,15 @@ def measure(isa: str, layer: Layer, density: float, seconds: float = 0.003) -> M
     seconds : float
         For each tile.
     """
-    scene = _Scene(layer, density)
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((layer.outputs, layer.channels * layer.kernel**2))
+    scene = Scene(layer, np.where(rng.random(weights.shape) < density, weights, 0))
     tiles = candidates(isa, scene.weights, 1, scene.shape)
     us = np.full(len(tiles.rows), np.inf)
     for index in np.flatnonzero((tiles.rows > 1) | (density < 1)):
         rows, vectors, parts = (int(n[index]) for n in (tiles.rows, tiles.vectors, tiles.parts))
-        streams = stream(scene.weights, scene.taps, rows, parts)
-        kernel = convolution(
-            isa, tiles.lanes, streams, scene.taps, scene.run, Finish(),
-            vectors=vectors, base=scene.base,
-        )  # fmt: skip
-        us[index] = _fastest(scene.runner(kernel), seconds)
+        tile = Tile("sconv", rows, vectors, parts, 0.0, tiles.lanes, "")
+        us[index] = _fastest(scene.runner(scene.table_kernel(isa, tile)), seconds)
     if density < 1 or isa not in DENSE_COSTS:
         return Measured(tiles, us, None)
     (dense,) = dense_tiles(isa, scene.weights, 1, layer.size, layer.size)
@@ -151,20 +150,24 @@ def calibrate(isa: str | None = None, advance: Callable[[int], object] = id) -> 
     return found
 
 
-class _Scene:
-    """A layer's operands in memory."""
+class Scene:
+    """A layer's operands in memory, as the engine lays them out.
 
-    def __init__(self, layer: Layer, density: float) -> None:
-        rng = np.random.default_rng(0)
+    Parameters
+    ----------
+    layer : Layer
+    weights : array_like of shape (outputs, channels * kernel²)
+    """
+
+    def __init__(self, layer: Layer, weights: ArrayLike) -> None:
+        self.weights: Float32 = np.asarray(weights, np.float32)
         outputs, channels, kernel, size = astuple(layer)
-        weights = rng.standard_normal((outputs, channels * kernel**2))
-        self.weights: Float32 = (weights * (rng.random(weights.shape) < density)).astype(np.float32)
         pad = kernel // 2
         border = Border(pad, pad, aligned=True)
         source, target = (Tensor((1, c, size, size), border) for c in (channels, outputs))
         target.at = -(-source.size // 16) * 16
         self.arena = allocate(target.at + target.size)
-        source.array(self.arena)[...] = rng.standard_normal(source.shape)
+        source.array(self.arena)[...] = np.random.default_rng(0).standard_normal(source.shape)
         tap = np.arange(kernel)[:, None] * source.pitch + np.arange(kernel)
         offset = np.arange(channels)[:, None] * source.plane + tap.ravel()
         self.taps = Taps(offset.reshape(1, -1), kernel**2)
@@ -172,6 +175,14 @@ class _Scene:
         self.shape = Shape(self.run.size, channels, int(np.ptp(tap)))
         self.base = -(pad * source.pitch + pad)
         self.planes: tuple[Planes, Planes] = source.planes(), target.planes()
+
+    def table_kernel(self, isa: str, tile: Tile) -> Convolution:
+        """Return the kernel object of a tile."""
+        streams = stream(self.weights, self.taps, tile.rows, tile.parts)
+        return convolution(
+            isa, tile.lanes, streams, self.taps, self.run, Finish(),
+            vectors=tile.vectors, base=self.base,
+        )  # fmt: skip
 
     def runner(self, kernel: Any) -> Callable[[], object]:
         """Return a run of a kernel object."""

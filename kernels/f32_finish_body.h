@@ -1,0 +1,27 @@
+/* The end of a convolution whose sums are made elsewhere: one vector of each row. */
+void ISA(f32_finish)(const scnn_matrix *matrix, int64_t row_begin, int64_t row_end,
+                     const float *sums, int32_t first, float *out, const float *residual,
+                     int64_t out_plane, const scnn_store *store)
+{
+    const int32_t *channel = matrix->channel;
+    const ISA(layout) layout = ISA(layout_of)(store, first, 1);
+    const uint32_t *keep = layout == ISA(GAPS) ? store->keep + first : NULL;
+    if (layout == ISA(ELSEWHERE)) {
+        for (int64_t row = row_begin; row < row_end; row++, sums += LANES) {
+            const vec sum = vec_load(sums);
+            const int64_t plane = channel[row] * out_plane;
+            if (channel[row] >= 0)
+                ISA(store_elsewhere)(matrix, row, 1, &sum, first, out + plane,
+                                     residual ? residual + plane : NULL, store);
+        }
+        return;
+    }
+    out += (int64_t)first * LANES;
+    for (int64_t row = row_begin; row < row_end; row++, sums += LANES) {
+        vec sum = vec_load(sums);
+        const int64_t plane = channel[row] * out_plane;
+        if (channel[row] >= 0)
+            ISA(store_row)(matrix, row, 1, &sum, out + plane,
+                           residual ? residual + (int64_t)first * LANES + plane : NULL, keep);
+    }
+}
