@@ -28,8 +28,9 @@ import numpy as np
 from gate import Gate
 
 from caffe_scnn import _kernels
-from caffe_scnn.engine.choose import choose_tile
+from caffe_scnn.engine.choose import rank_tiles
 from caffe_scnn.engine.codegen import DIALECTS, program_convolution
+from caffe_scnn.engine.dense import dense_convolution
 from caffe_scnn.engine.fit_costs import Layer, Scene
 from caffe_scnn.engine.packing import Finish
 
@@ -95,12 +96,16 @@ def matrix(layer: Layer, kind: str, zeros: float) -> np.ndarray:
     return weights * np.repeat(kept, rows, axis=0)
 
 
-def kernel(isa: str, kind: str, scene: Scene) -> Any:
+def kernel(isa: str, kind: str, layer: Layer, scene: Scene) -> Any:
     """Return the kernel object that the engine would take, or a program."""
+    given = scene.weights, scene.taps
     if kind == "program":
-        given = scene.weights, scene.taps, scene.run, Finish(), scene.base
-        return program_convolution(isa, *given)[0]
-    return scene.table_kernel(isa, choose_tile(isa, scene.weights, 1, scene.shape))
+        return program_convolution(isa, *given, scene.run, Finish(), scene.base)[0]
+    size = layer.size, layer.size
+    tile = rank_tiles(isa, scene.weights, 1, scene.shape, size=size)[0]
+    if tile.op == "dense":
+        return dense_convolution(isa, tile, *given, Finish(), scene.base)[0]
+    return scene.table_kernel(isa, tile)
 
 
 def kernel_speeds(gate: Gate, isa: str) -> dict[str, dict[str, float]]:
@@ -114,7 +119,7 @@ def kernel_speeds(gate: Gate, isa: str) -> dict[str, dict[str, float]]:
             if (kind == "dense") != (zeros == 0) or (kind == "program" and isa not in DIALECTS):
                 continue
             scene = Scene(layer, matrix(layer, kind, zeros))
-            run = scene.runner(kernel(isa, kind, scene))
+            run = scene.runner(kernel(isa, kind, layer, scene))
             flops = 2 * np.count_nonzero(scene.weights) * layer.size**2
             runs[kind if kind == "dense" else f"{kind}, {zeros:.0%}"] = flops, run
         found[name] = {kind: flops / best(gate, run) / 1e9 for kind, (flops, run) in runs.items()}
