@@ -241,14 +241,16 @@ cdef class Planes:
 
 cdef void zero_halo(float *plane, Planes p) noexcept nogil:
     """Set everything but the pixels of one plane to zero; rounding slack at its end is left."""
-    cdef int64_t gap = p.pitch - p.width, y, x, end
+    cdef int64_t gap = p.pitch - p.width, y, end
     cdef float *row = plane + p.lead + p.width
     if p.lead:
         memset(plane, 0, p.lead * sizeof(float))
-    for y in range(p.height - 1):  # gaps are a few floats: a call for each would take longer
-        for x in range(gap):
-            row[x] = 0
-        row += p.pitch
+    if gap == 1:  # a compiler makes calls of memset of what is longer
+        for y in range(p.height - 1):
+            row[y * p.pitch] = 0
+    elif gap:
+        for y in range(p.height - 1):
+            memset(row + y * p.pitch, 0, gap * sizeof(float))
     end = p.lead + p.run()
     if p.lead and end < p.plane:
         memset(plane + end, 0, (p.plane - end) * sizeof(float))
