@@ -227,6 +227,9 @@ def lrn_within(
     scratch: Float32,
     threads: int,
 ) -> None: ...
+def softmax(
+    isa: str, arena: Float32, src: Planes, dst: Planes, size: int, threads: int
+) -> None: ...
 def affine(
     isa: str,
     arena: Float32,

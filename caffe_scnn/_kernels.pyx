@@ -81,6 +81,7 @@ cdef extern from "scnn.h" nogil:
         float share, beta
     ctypedef void (*scnn_lrn_within_fn)(const scnn_lrn_within *, const float *, float *,
                                         float *) noexcept nogil
+    ctypedef void (*scnn_softmax_fn)(const float *, float *, int64_t) noexcept nogil
     ctypedef void (*scnn_affine_fn)(const float *, float *, int64_t, float, float, float, float,
                                     float) noexcept nogil
     ctypedef void (*scnn_binary_fn)(int32_t, const float *, const float *, float *, int64_t,
@@ -1139,6 +1140,21 @@ cdef void lrn_plane(scnn_lrn_within_fn run, const scnn_lrn_within *spec, float *
     zero_halo(plane, dst)
     run(spec, data + src.at + item * src.item + channel * src.plane + src.lead, plane + dst.lead,
         scratch)
+
+
+def softmax(str isa, float[::1] arena not None, Planes src not None, Planes dst not None,
+            int64_t size, int threads):
+    """``exp(x − max) / Σ`` of each ``size`` values of a contiguous run; ``src`` and ``dst`` are one row."""
+    cdef scnn_softmax_fn run = <scnn_softmax_fn>find("softmax", isa).run
+    cdef int64_t task, tasks
+    cdef float *data = &arena[0]
+    check(arena, src, 1)
+    check(arena, dst, 1)
+    if size < 1 or src.width % size or src.width != dst.width:
+        raise KernelError(f"runs of {size} in {src.width} values, {dst.width} results")
+    tasks = src.width // size
+    for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+        run(data + src.at + task * size, data + dst.at + task * size, size)
 
 
 def affine(str isa, float[::1] arena not None, Planes src not None, Planes dst not None,

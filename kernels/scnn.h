@@ -144,6 +144,9 @@ typedef struct {
 typedef void (*scnn_lrn_within_fn)(const scnn_lrn_within *lrn, const float *in, float *out,
                                    float *scratch);
 
+/* y = exp(x - max) / sum over a run. */
+typedef void (*scnn_softmax_fn)(const float *x, float *y, int64_t size);
+
 /* out = clamp(slope(a * scale + shift)) over a run; slope 1: no change of negative values. */
 typedef void (*scnn_affine_fn)(const float *in, float *out, int64_t size, float scale, float shift,
                                float slope, float low, float high);

@@ -350,6 +350,28 @@ def test_lrn_within(isa, half, size):
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("size", [1, 7, 16, 1000])
+def test_softmax(isa, size):
+    rng = np.random.default_rng(8)
+    source, target = place((3, size), Border(), 16), place((3, size), Border(), 16 + 3 * size)
+    arena = np.full(target.at + target.size + 16, CANARY)
+    x = (50 * rng.standard_normal((3, size))).astype(np.float32)
+    x[2, 0] = np.nan
+    source.array(arena)[...] = x
+    _kernels.softmax(isa, arena, source.run(), target.run(), size, 2)
+    power = np.exp(x[:2].astype(np.float64) - x[:2].max(axis=1, keepdims=True, initial=-np.inf))
+    want = power / power.sum(axis=1, keepdims=True)
+    # the difference is rounded once, which its exponential multiplies by at most 2·max|x|
+    limit = (2 * np.abs(x[:2]).max() + 4) * ULP * want + 1e-37
+    got = target.array(arena)
+    assert (np.abs(got[:2] - want) <= limit).all() and np.isnan(got[2]).all()
+    assert (arena[: source.at] == CANARY).all()
+    assert (arena[target.at + target.size :] == CANARY).all()
+    with pytest.raises(KernelError, match="runs of"):
+        _kernels.softmax(isa, arena, source.run(), target.run(), 3 * size - 1 or 2, 1)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_affine_and_binary_keep_nan_and_halo(isa):
     rng = np.random.default_rng(6)
     a, b = place((2, 3, 4, 5), Border(), 0), place((2, 3, 4, 5), Border(1, 1, True), 128)

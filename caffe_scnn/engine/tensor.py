@@ -51,6 +51,7 @@ class Tensor:
     at: int = 0
     item: int = 0
     _planes: Planes | None = field(default=None, init=False, repr=False)
+    _view: tuple[Float32, int, int, Float32] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.item = self.item or self.channels * self.plane
@@ -126,7 +127,13 @@ class Tensor:
         return Planes(self.at, 1, 1, size, size, 0, size)
 
     def array(self, arena: Float32) -> Float32:
-        """Return a view of the values in the arena, of shape ``shape``."""
+        """Return a view of the values in the arena, of shape ``shape``, made once a place."""
+        known = self._view
+        if known is None or known[0] is not arena or known[1:3] != (self.at, self.item):
+            known = self._view = (arena, self.at, self.item, self._array(arena))
+        return known[3]
+
+    def _array(self, arena: Float32) -> Float32:
         if self.contiguous:
             return arena[self.at : self.at + math.prod(self.shape)].reshape(self.shape)
         view = as_strided(

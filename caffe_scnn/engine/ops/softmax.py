@@ -1,4 +1,4 @@
-"""Softmax along an axis, by NumPy: classifiers have a few thousand values at most."""
+"""Softmax along an axis: a kernel where the values lie side by side, else NumPy."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from caffe_scnn import _kernels
 from caffe_scnn.engine.nodes import Node
 from caffe_scnn.engine.ops.base import Context, Op, clear
 from caffe_scnn.engine.tensor import Float32
+from caffe_scnn.engine.threads import MOVED, threads_for
 from caffe_scnn.layers.base import SoftmaxSpec
 
 
@@ -22,17 +24,22 @@ class SoftmaxOp(Op):
         super().__init__(node, context)
         assert isinstance(node.spec, SoftmaxSpec)
         self.axis, self.kernel = node.spec.axis, "numpy_softmax"
-        shape, axis = self.writes[0].shape, node.spec.axis
-        # one row a distribution, if nothing else lies between its values: far faster in NumPy
-        self.rows = (-1, shape[axis]) if math.prod(shape[axis:]) == shape[axis] else None
+        source, target = self.reads[0], self.writes[0]
+        self.size = source.shape[self.axis]
+        beside = math.prod(source.shape[self.axis :]) == self.size
+        self.isa = context.isa if beside and source.contiguous and target.contiguous else None
+        if self.isa:
+            self.kernel = f"f32_softmax__{self.isa}"
+            self.planes = source.run(), target.run()
+            self.threads = threads_for(MOVED * math.prod(source.shape), context.threads)
 
     def run(self, arena: Float32) -> None:
         """Compute the probabilities."""
+        if self.isa:
+            _kernels.softmax(self.isa, arena, *self.planes, self.size, self.threads)
+            return
         x, y = self.reads[0].array(arena), self.writes[0].array(arena)
-        axis = self.axis
-        if self.rows and self.reads[0].contiguous and self.writes[0].contiguous:
-            x, y, axis = x.reshape(self.rows), y.reshape(self.rows), 1
         clear(self.writes[0], arena)
-        np.subtract(x, x.max(axis=axis, keepdims=True), out=y)
+        np.subtract(x, x.max(axis=self.axis, keepdims=True), out=y)
         np.exp(y, out=y)
-        np.divide(y, y.sum(axis=axis, keepdims=True), out=y)
+        np.divide(y, y.sum(axis=self.axis, keepdims=True), out=y)
