@@ -63,6 +63,15 @@ cdef extern from "scnn.h" nogil:
                                     const scnn_store *) noexcept nogil
     ctypedef void (*scnn_gemv_fn)(const float *, const float *, const float *, float *, int64_t,
                                   int64_t, int64_t) noexcept nogil
+    int SCNN_ELL_ROWS, SCNN_ELL_COLUMNS
+    ctypedef struct scnn_ell:
+        const int64_t *first
+        const uint8_t *steps
+        const uint8_t *column
+        const float *value
+        int64_t windows
+    ctypedef void (*scnn_ell_fn)(const scnn_ell *, const float *, const float *, float *, int64_t,
+                                 int64_t) noexcept nogil
     ctypedef void (*scnn_spmv_fn)(const int64_t *, const uint16_t *, const float *, const float *,
                                   const float *, float *, int64_t, int64_t) noexcept nogil
     ctypedef struct scnn_pool:
@@ -145,6 +154,8 @@ cdef extern from "scnn.h" nogil:
 
 # Rows of a fully connected layer that one task computes; a multiple of the kernel's four.
 DEF GEMV_ROWS = 64
+# Slices of a sliced matrix that one task computes.
+DEF ELL_SLICES = 4
 # Into how many parts the input channels of a convolution may be cut.
 DEF MAX_PARTS = 256
 
@@ -1036,6 +1047,127 @@ def spmv(str isa, const int64_t[::1] start not None, const uint16_t[::1] column 
     for task in prange(tasks, nogil=True, num_threads=threads, schedule="dynamic"):
         run(&start[0], columns, values, b, &x[0], &y[0], task * GEMV_ROWS,
             min(n, (task + 1) * GEMV_ROWS))
+
+
+def window_counts(const float[:, ::1] w not None):
+    """Count the entries of every row in every window of 128 columns; the last may be narrower."""
+    cdef int64_t windows = (w.shape[1] + SCNN_ELL_COLUMNS - 1) // SCNN_ELL_COLUMNS
+    cdef int64_t i, j, window, end
+    cdef int32_t found
+    cdef int32_t[:, ::1] counts = np.empty((w.shape[0], windows), np.int32)
+    with nogil:
+        for i in range(w.shape[0]):
+            for window in range(windows):
+                found = 0
+                end = min(w.shape[1], (window + 1) * SCNN_ELL_COLUMNS)
+                for j in range(window * SCNN_ELL_COLUMNS, end):
+                    found += w[i, j] != 0
+                counts[i, window] = found
+    return np.asarray(counts)
+
+
+def split_rows(const float[:, ::1] w not None, const int32_t[:, ::1] counts not None,
+               const uint8_t[:, ::1] steps not None):
+    """Pack a matrix: what fits into steps, and rows of what does not.
+
+    ``counts`` are those of :func:`window_counts`; ``steps`` (slices, windows) is for whole slices
+    and windows. Returns columns and values of :class:`Ell`, and start, columns and values of
+    :func:`spmv`.
+    """
+    cdef int64_t rows = w.shape[0], i, j, window, end, slot, rest = 0
+    cdef int32_t limit, seen
+    if (counts.shape[0] != rows or counts.shape[1] * SCNN_ELL_COLUMNS < w.shape[1]
+            or steps.shape[0] > rows // SCNN_ELL_ROWS
+            or steps.shape[1] > w.shape[1] // SCNN_ELL_COLUMNS or w.shape[1] > 65536):
+        raise KernelError("the parts of a sliced matrix do not fit together")
+    size = np.asarray(steps, np.int64)
+    cdef int64_t[:, ::1] first = (np.cumsum(size) - size.ravel()).reshape(size.shape)
+    cdef uint8_t[:, ::1] column = np.zeros((size.sum(), SCNN_ELL_ROWS), np.uint8)
+    cdef float[:, ::1] value = np.zeros((size.sum(), SCNN_ELL_ROWS), np.float32)
+    entries = np.sum(counts, dtype=np.int64)
+    cdef int64_t[::1] start = np.empty(rows + 1, np.int64)
+    cdef uint16_t[::1] rest_column = np.empty(entries, np.uint16)
+    cdef float[::1] rest_value = np.empty(entries, np.float32)
+    with nogil:
+        for i in range(rows):
+            start[i] = rest
+            for window in range(counts.shape[1]):
+                if not counts[i, window]:
+                    continue
+                limit, seen, slot = 0, 0, 0
+                if i < steps.shape[0] * SCNN_ELL_ROWS and window < steps.shape[1]:
+                    limit = steps[i // SCNN_ELL_ROWS, window]
+                    slot = first[i // SCNN_ELL_ROWS, window]
+                end = min(w.shape[1], (window + 1) * SCNN_ELL_COLUMNS)
+                for j in range(window * SCNN_ELL_COLUMNS, end):
+                    if w[i, j] == 0:
+                        continue
+                    if seen < limit:
+                        column[slot + seen, i % SCNN_ELL_ROWS] = j - window * SCNN_ELL_COLUMNS
+                        value[slot + seen, i % SCNN_ELL_ROWS] = w[i, j]
+                        seen += 1
+                    elif rest < rest_column.shape[0]:
+                        rest_column[rest] = j
+                        rest_value[rest] = w[i, j]
+                        rest += 1
+        start[rows] = rest
+    return (np.asarray(column), np.asarray(value), np.asarray(start),
+            np.array(rest_column[:rest]), np.array(rest_value[:rest]))
+
+
+cdef class Ell:
+    """The part of a sparse matrix whose rows fill steps: sixteen rows side by side.
+
+    Parameters
+    ----------
+    isa : str
+    steps : uint8 ndarray of shape (slices, windows)
+        Entries that a row of the slice has at most in the window of 128 columns.
+    column : uint8 ndarray of shape (all steps, 16)
+        In the window.
+    value : float32 ndarray of shape (all steps, 16)
+
+    Raises
+    ------
+    KernelError
+        The parts do not fit together.
+    """
+
+    cdef scnn_ell_fn kernel
+    cdef scnn_ell ell
+    cdef int64_t slices
+    cdef list keep
+
+    def __init__(self, str isa, const uint8_t[:, ::1] steps not None,
+                 const uint8_t[:, ::1] column not None, const float[:, ::1] value not None):
+        cdef int64_t[::1] first
+        self.kernel = <scnn_ell_fn>find("ell", isa).run
+        count = np.asarray(steps, np.int64).sum(axis=1)
+        first = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+        self.slices, self.ell.windows = steps.shape[0], steps.shape[1]
+        if (min(steps.shape[0], steps.shape[1], value.shape[0]) < 1
+                or value.shape[0] != first[self.slices] or column.shape[0] != value.shape[0]
+                or value.shape[1] != SCNN_ELL_ROWS or column.shape[1] != SCNN_ELL_ROWS):
+            raise KernelError("the parts of a sliced matrix do not fit together")
+        self.ell.first, self.ell.steps = &first[0], &steps[0, 0]
+        self.ell.column, self.ell.value = &column[0, 0], &value[0, 0]
+        self.keep = [first, steps, column, value]
+
+    def run(self, const float[::1] bias, const float[::1] x not None, float[::1] y not None,
+            int threads):
+        """``y = w x + bias`` for the rows of all slices; bias may be None."""
+        cdef int64_t task, tasks = (self.slices + ELL_SLICES - 1) // ELL_SLICES
+        cdef int64_t rows = self.slices * SCNN_ELL_ROWS
+        cdef const float *b = NULL
+        if (x.shape[0] < self.ell.windows * SCNN_ELL_COLUMNS or y.shape[0] < rows
+                or (bias is not None and bias.shape[0] < rows)):
+            raise KernelError("the operands of a sliced matrix are too short for it")
+        if bias is not None:
+            b = &bias[0]
+        for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+            self.kernel(&self.ell, b, &x[0], &y[0], task * ELL_SLICES,
+                        min(self.slices, (task + 1) * ELL_SLICES))
+
 
 
 # --- the other layers ----------------------------------------------------------------------------

@@ -19,6 +19,7 @@
 #include "bodies.h"
 #include "f32_finish_body.h"
 #include "f32_dense_body.h"
+#include "f32_ell_body.h"
 
 #define TILE_scalar(R, V)
 #define TILE_avx2(R, V)

@@ -29,6 +29,19 @@ typedef __m512 vec;
 #define vec_permute(order, a) \
     _mm512_permutexvar_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(order))), a)
 
+/* Lane i is number index[i] of the values that lie side by side in an even number of vectors. */
+static inline __attribute__((always_inline)) __m512 vec_pick(const __m512 *from, int vectors,
+                                                             const uint8_t *index)
+{
+    const __m512i at = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)index));
+    const __m512i pair = _mm512_srli_epi32(at, 5);
+    __m512 found = _mm512_permutex2var_ps(from[0], at, from[1]);
+    _Pragma("GCC unroll 8") for (int v = 2; v < vectors; v += 2)
+        found = _mm512_mask_mov_ps(found, _mm512_cmpeq_epi32_mask(pair, _mm512_set1_epi32(v / 2)),
+                                   _mm512_permutex2var_ps(from[v], at, from[v + 1]));
+    return found;
+}
+
 /* Every second lane of a and then of b. */
 static inline __m512 vec_even(__m512 a, __m512 b)
 {

@@ -13,13 +13,14 @@ from caffe_scnn.engine.nodes import Node, Value
 from caffe_scnn.engine.ops.base import Context, Op, clear
 from caffe_scnn.engine.ops.finish import apply_finish, finish_of
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
+from caffe_scnn.engine.sparse_vector import LARGEST_COLUMN, SparseVector, has_regular_part
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.threads import threads_for
 from caffe_scnn.layers.base import InnerProductSpec
 
-# A gathered non-zero costs about as much as this many dense weights that stream from memory.
-GATHER_COST = 2.5
-LARGEST_COLUMN = 1 << 16
+# A non-zero costs about as much as this many dense weights that stream from memory: one that is
+# gathered, and one of the regular part.
+GATHER_COST, REGULAR_COST = 2.5, 1.7
 
 
 class InnerProductOp(Op):
@@ -34,7 +35,8 @@ class InnerProductOp(Op):
         self.threads = threads_for(self.nonzero_macs, context.threads)
         self.finish = finish_of(node.spec.bias, node.finish)
         density = np.count_nonzero(node.spec.weights) / node.spec.weights.size
-        sparse = density * GATHER_COST < 1 and self.size <= LARGEST_COLUMN
+        cost = REGULAR_COST if has_regular_part(context.isa) else GATHER_COST
+        sparse = density * cost < 1 and self.size <= LARGEST_COLUMN
         self.product: _Vector | _SparseVector | _Batch
         if self.rows > 1:
             self.product = _Batch(node.spec, self.finish, context, self.rows)
@@ -86,19 +88,14 @@ class _Vector:
 
 
 class _SparseVector:
-    """One row of inputs, sparse weights: 6 bytes a non-zero."""
+    """One row of inputs, sparse weights."""
 
     def __init__(self, spec: InnerProductSpec, isa: str) -> None:
-        self.isa, self.bias = isa, spec.bias
-        row, column = np.nonzero(spec.weights)
-        self.start = np.searchsorted(row, np.arange(len(spec.weights) + 1)).astype(np.int64)
-        self.column = column.astype(np.uint16)
-        self.value = spec.weights[row, column]
-        self.kernel, self.why = f"f32_spmv__{isa}", ""
-        self.nbytes = self.column.nbytes + self.value.nbytes
+        self.product = SparseVector(isa, spec.weights, spec.bias)
+        self.kernel, self.why, self.nbytes = self.product.kernel, "", self.product.nbytes
 
     def run(self, arena: Float32, x: Float32, y: Float32, threads: int) -> None:
-        _kernels.spmv(self.isa, self.start, self.column, self.value, self.bias, x[0], y[0], threads)
+        self.product.run(x[0], y[0], threads)
 
 
 class _Batch:
