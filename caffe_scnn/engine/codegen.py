@@ -46,6 +46,7 @@ from caffe_scnn.engine.packing import (
 from caffe_scnn.errors import KernelError
 
 MOST_NONZEROS = 400_000  # some 16 bytes of code each
+CHUNK = 12_000  # non-zeros whose code and weights stay in the second-level cache over all pixels
 DENSEST = 0.4  # fuller matrices had better share offsets between rows
 SYMBOL = "scnn_program"
 # The function of a block is called as (pixels, weights, bias, sums): rdi, rsi, rdx, rcx.
@@ -138,8 +139,9 @@ def program_convolution(
     bias = by_row(finish.bias, rows)
     nothing = np.zeros(len(rows) + 1, np.int64)
     empty = (nothing, 0, np.zeros(AHEAD, np.uint16), np.zeros(0, np.float32))
-    shared = min(len(channel), -(-SPARSE_TASKS // run.vectors(dialect.lanes)))
-    chunk = np.arange(shared + 1) * len(channel) // shared * together
+    chunks = max(np.count_nonzero(weights) / CHUNK, SPARSE_TASKS / run.vectors(dialect.lanes))
+    tasks = min(len(channel), int(np.ceil(chunks)))
+    chunk = np.arange(tasks + 1) * len(channel) // tasks * together
     kernel = Convolution(
         isa,
         1,
@@ -155,7 +157,7 @@ def program_convolution(
         taps.reach,
         finish.low,
         finish.high,
-        False,
+        True,
         program,
     )
     return kernel, nbytes
