@@ -418,7 +418,7 @@ cdef class Convolution:
         Offsets count steps of ``1 << unit`` floats.
     parts : list of (start, origin, offset, value)
         The streams, cut by input channels: int64 (blocks + 1,), int, uint16 or uint32 (entries +
-        2,), float32 (entries · rows,). Entry e reads at ``origin + (offset[e] << unit)``.
+        8,), float32 (entries · rows,). Entry e reads at ``origin + (offset[e] << unit)``.
     bias, slope : float32 ndarray of shape (blocks · rows,); slope may be None
     channel : int32 ndarray of shape (blocks · rows,)
     chunk : int32 ndarray

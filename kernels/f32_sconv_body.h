@@ -102,14 +102,30 @@ INLINE void ISA(store_row)(const scnn_matrix *matrix, int64_t row, int vectors, 
         vec_store(out + v * LANES, sum[v]);
 }
 
-/* Offsets are read two entries ahead of their use, across the ends of blocks too: behind the loads
- * of pixels, which keep the load ports busy, they would come too late. */
+/* Word number `word` of the offsets, however they lie in memory. */
+INLINE uint64_t ISA(word_at)(const void *offset, uint64_t word)
+{
+    uint64_t found;
+    memcpy(&found, (const char *)offset + word * SCNN_WORD, SCNN_WORD);
+    return found;
+}
+
 #define FETCH 128 /* dense weights come from far, once for each tile: so many entries ahead */
+
+/* Offsets of single rows are read by words, a word ahead of their use and on across the ends of
+ * blocks: the loads of pixels keep the load ports busy, and what is read behind them comes too late.
+ * Blocks of rows have enough to do until then. */
 #define SCONV_STREAM(OFFSET)                                                    \
-    for (const int64_t end = matrix.start[b + 1]; e < end; e++) {              \
-        const float *x = in + (next << matrix.unit);                                   \
-        next = after;                                                           \
-        after = ((const OFFSET *)matrix.offset)[e + 2];                        \
+    for (const uint64_t end = matrix.start[b + 1]; e < end; e++) {              \
+        const uint64_t of_word = SCNN_WORD / sizeof(OFFSET);                    \
+        if (rows > 1) {                                                         \
+            word = ((const OFFSET *)matrix.offset)[e];                          \
+        } else if (e % of_word == 0) {                                          \
+            word = next;                                                        \
+            next = ISA(word_at)(matrix.offset, e / of_word + 1);                \
+        }                                                                       \
+        const float *x = in + ((uint64_t)(OFFSET)word << matrix.unit);          \
+        word >>= 8 * sizeof(OFFSET);                                            \
         vec xs[16];                                                             \
         UNROLL for (int v = 0; v < vectors; v++) {                              \
             xs[v] = vec_load(x + v * LANES);                                    \
@@ -125,12 +141,6 @@ INLINE void ISA(store_row)(const scnn_matrix *matrix, int64_t row, int vectors, 
         }                                                                       \
     }
 
-INLINE uint64_t ISA(offset_at)(const scnn_matrix *matrix, int64_t entry)
-{
-    return matrix->offset_bytes == 2 ? ((const uint16_t *)matrix->offset)[entry]
-                                     : ((const uint32_t *)matrix->offset)[entry];
-}
-
 INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *given, int32_t block_begin,
                        int32_t block_end, const float *in, int32_t first, float *out,
                        const float *residual, int64_t out_plane, const scnn_store *store,
@@ -140,8 +150,10 @@ INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *given, int32_t 
     const int64_t begin = (int64_t)first * LANES;
     const ISA(layout) layout = ISA(layout_of)(store, first, vectors);
     const uint32_t *keep = layout == ISA(GAPS) ? store->keep + first : NULL;
-    int64_t e = matrix.start[block_begin];
-    uint64_t next = ISA(offset_at)(given, e), after = ISA(offset_at)(given, e + 1);
+    uint64_t e = matrix.start[block_begin];
+    const uint64_t bytes = e * matrix.offset_bytes, inside = bytes % SCNN_WORD;
+    uint64_t word = ISA(word_at)(matrix.offset, bytes / SCNN_WORD) >> 8 * inside;
+    uint64_t next = ISA(word_at)(matrix.offset, bytes / SCNN_WORD + (inside > 0));
     in += matrix.origin + begin;
     for (int64_t b = block_begin; b < block_end; b++, partial += rows * vectors * LANES) {
         vec sum[16][16];

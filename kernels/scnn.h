@@ -17,8 +17,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Offsets of the input are read so many entries ahead: there must be so many behind the last. */
-#define SCNN_AHEAD 2
+/* Offsets of the input are read ahead, by words of so many bytes whose lowest bits come first: so
+ * many entries without use must stand behind the last. */
+#define SCNN_WORD 8
+#define SCNN_AHEAD 8
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the kernels read words of offsets on little-endian processors only"
+#endif
 
 /* The weights of a convolution as streams, in blocks of `rows` output channels that share their
  * input offsets (rows = 1: unstructured sparsity; a dense matrix is the fully filled case).

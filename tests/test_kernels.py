@@ -11,7 +11,6 @@ not tuned, and a lost term breaks it.
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise, product
 
@@ -20,7 +19,7 @@ import pytest
 
 from caffe_scnn import _kernels
 from caffe_scnn._kernels import Planes
-from caffe_scnn.engine.packing import Finish, Run, Taps, Tasks, convolution, stream
+from caffe_scnn.engine.packing import AHEAD, Finish, Run, Taps, Tasks, convolution, stream
 from caffe_scnn.engine.tensor import Border, Tensor
 from caffe_scnn.errors import KernelError
 
@@ -442,21 +441,24 @@ def test_unknown_isa_is_refused(monkeypatch):
         _kernels.best_isa()
 
 
-@pytest.mark.parametrize("change", [{"origin": -1}, {"origin": 4}, {"offset": 0}, {"entries": 3}])
-def test_streams_that_read_elsewhere_are_refused(change):
-    weights = np.ones((1, 2), np.float32)
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        ({"origin": -1}, "reads behind"),
+        ({"origin": 4}, "reads behind"),
+        ({"offset": np.array([0, 7, *[0] * AHEAD], np.uint16)}, "reads behind"),
+        ({"offset": np.array([0, 3, *[0] * (AHEAD - 1)], np.uint16)}, "do not fit together"),
+        ({"start": np.array([0, 3])}, "do not fit together"),
+    ],
+)
+def test_streams_that_read_elsewhere_are_refused(change, refused):
     taps = Taps(np.array([[0, 3]]))
-    good = stream(weights, taps, 1)
-    (part,) = good.parts
-    offset = np.array([0, 3 if "offset" not in change else 7, 0, 0], np.uint16)
-    start = np.array([0, change.get("entries", 2)])
-    damaged = replace(part, start=start, origin=change.get("origin", 0), offset=offset)
-    for streams, refused in ((good, False), (replace(good, parts=[damaged]), True)):
-        with pytest.raises(KernelError) if refused else nullcontext():
-            convolution(
-                "scalar", 4, streams, taps, Run(1, 8, 8, 8), Finish(), vectors=1, base=0,
-                tasks=Tasks(9, True),
-            )  # fmt: skip
+    good = stream(np.ones((1, 2), np.float32), taps, 1)
+    damaged = replace(good, parts=[replace(good.parts[0], **change)])
+    run, more = Run(1, 8, 8, 8), {"vectors": 1, "base": 0, "tasks": Tasks(9, True)}
+    convolution("scalar", 4, good, taps, run, Finish(), **more)
+    with pytest.raises(KernelError, match=refused):
+        convolution("scalar", 4, damaged, taps, run, Finish(), **more)
 
 
 @pytest.mark.parametrize(("rows", "vectors"), [(0, 1), (1, 0), (-1, 1), (1, -1)])

@@ -13,7 +13,7 @@ from caffe_scnn._kernels import Convolution
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
-AHEAD = 2  # offsets behind the last, which a kernel reads without use (SCNN_AHEAD)
+AHEAD = 8  # offsets behind the last, which a kernel reads without use (SCNN_AHEAD)
 # 1x1 layers on aligned planes only step by whole planes: counted in steps of 16 floats, they
 # fit 16 bits.
 WIDE_UNIT = 4
