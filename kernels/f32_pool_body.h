@@ -36,15 +36,20 @@ INLINE void ISA(combine_rows)(const scnn_pool *pool, const float *in, int height
                                                ISA(lanes_left)(pool->width - x), max));
 }
 
-/* A window of any size, some of it outside: what lies inside of it begins at `in`. */
+/* One window of any size; what lies inside the image begins at `in`. */
 INLINE float ISA(window)(const float *in, int64_t pitch, int height, int width, int max)
 {
     float sum = 0.0f, part[LANES];
     for (int x = 0; x < width; x += LANES) {
-        vec_store(part, ISA(column_vector)(in + x, pitch, height, ISA(lanes_left)(width - x), max));
-        sum = x == 0 ? part[0] : !max ? sum + part[0] : part[0] > sum ? part[0] : sum;
+        const vec columns = ISA(column_vector)(in + x, pitch, height, ISA(lanes_left)(width - x), max);
+        if (!max) { /* lanes behind the window are zero */
+            sum += vec_sum(columns);
+            continue;
+        }
+        vec_store(part, columns);
+        sum = x == 0 || part[0] > sum ? part[0] : sum;
         for (int j = 1; j < LANES && j < width - x; j++)
-            sum = !max ? sum + part[j] : part[j] > sum ? part[j] : sum;
+            sum = part[j] > sum ? part[j] : sum;
     }
     return sum;
 }
@@ -115,7 +120,10 @@ INLINE void ISA(whole_windows)(const scnn_pool *pool, const float *in, int heigh
         ISA(small_windows)(pool, in, 3, result, begin, end, 3, 1, share, max);
     else if (kw == 2 && stride == 2 && height == 2)
         ISA(small_windows)(pool, in, 2, result, begin, end, 2, 2, share, max);
-    else {
+    else if (end - begin == 1) { /* as where the window is the image */
+        const float sum = ISA(window)(in + begin * stride - pool->pad_w, pool->in_pitch, height, kw, max);
+        result[begin] = max ? sum : sum * share;
+    } else {
         ISA(combine_rows)(pool, in, height, rows, max);
         if (stride == 1)
             ISA(combine_columns)(pool, rows, result, begin, end, 1, share, max);

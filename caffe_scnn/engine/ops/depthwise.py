@@ -46,8 +46,8 @@ class DepthwiseOp(Op):
         slope = finish.slope
         if slope is not None:
             slope = np.broadcast_to(np.float32(slope), len(weights)).copy()
-        # a plane's few sums cost about eight times what they would in a dense layer
-        self.threads = threads_for(8 * self.macs, context.threads)
+        # a plane's few sums cost up to three times what they would in a dense layer
+        self.threads = threads_for(3 * self.macs, context.threads)
         self.convolution = Depthwise(
             context.isa,
             weights,
