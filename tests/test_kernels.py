@@ -132,6 +132,18 @@ def test_threads_and_task_order_do_not_change_a_bit(isa):
         assert np.array_equal(one, many)
 
 
+@pytest.mark.parametrize(
+    ("columns", "pixels", "blocks"),
+    [(27, 20_000, 1), (16, 20_000, 1), (27, 4_000, 8), (40, 20_000, 8)],
+)
+def test_short_sums_of_a_large_result_are_stored_a_few_channels_at_a_time(columns, pixels, blocks):
+    weights = np.ones((64, columns), np.float32)
+    streams = stream(weights, Taps(np.arange(columns)[None]), 8)
+    tasks = Tasks.suited_to(streams, Run(1, pixels, pixels, pixels), 10)
+    assert tasks.blocks_first
+    assert min(8, tasks.entries // columns) == blocks
+
+
 @pytest.mark.parametrize("isa", ISAS)
 def test_slope_and_clamp(isa):
     lanes = next(tile[3] for tile in TILES if tile[0] == isa)

@@ -21,6 +21,9 @@ WIDE_UNIT = 4
 # pixels; a sparse layer's weights are few, so its tasks keep the pixels instead, and take all
 # blocks unless there are fewer tiles than this many tasks.
 DENSE_CHUNK = 2048
+# Where sums are this short their stores take the longest. A result of this many bytes leaves the
+# second-level cache, and prefetching follows a few channels at a time, not all of them.
+SHORT_SUM, LARGE_RESULT, STORED_TOGETHER = 28, 1 << 20, 8
 SPARSE_TASKS = 8
 
 
@@ -252,9 +255,13 @@ class Tasks:
     blocks_first: bool
 
     @classmethod
-    def suited_to(cls, streams: Streams, tiles: int) -> Tasks:
+    def suited_to(cls, streams: Streams, run: Run, tiles: int) -> Tasks:
         """Keep the weights of dense layers in cache, and the pixels of sparse ones."""
         if streams.rows > 1:
+            work, channels = int(_work(streams)[-1]), len(streams.channel)
+            short = work <= (SHORT_SUM + 1) * (channels // streams.rows)
+            if short and 4 * channels * run.size > LARGE_RESULT:
+                return cls(max(1, work * STORED_TOGETHER // channels), True)
             return cls(DENSE_CHUNK, True)
         groups = -(-SPARSE_TASKS // tiles)
         return cls(-(-int(_work(streams)[-1]) // groups), False)
@@ -297,7 +304,7 @@ def convolution(
 ) -> Convolution:
     """Make the kernel object of a packed convolution (see ``_kernels.Convolution``)."""
     channel = streams.channel
-    tasks = tasks or Tasks.suited_to(streams, -(-run.vectors(lanes) // vectors))
+    tasks = tasks or Tasks.suited_to(streams, run, -(-run.vectors(lanes) // vectors))
     bias = by_row(finish.bias, channel)
     return Convolution(
         isa,
