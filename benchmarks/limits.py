@@ -37,7 +37,7 @@ from caffe_scnn.engine.packing import Finish
 WIDTH = {"avx512": 64, "avx2": 32, "scalar": 16}
 SIZES = {"L1": 24 << 10, "L2": 400 << 10, "L3": 8 << 20, "DRAM": 256 << 20}
 SUMS = 12
-SAMPLES = 9
+SAMPLES = 25
 KERNELS = (
     Layer(128, 128, 1, 56),
     Layer(256, 256, 1, 28),

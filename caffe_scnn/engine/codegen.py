@@ -6,8 +6,8 @@ read it, which no table kernel can do: it cannot pick a register by its number. 
 so that one program serves all weights of a pattern.
 
 The generator writes assembler rather than C: a compiler takes a minute for what the assembler does
-in half a second, and since fetching instructions is what limits such code, every byte of their
-encoding counts. Programs are kept in the user's cache folder, named by their content.
+in half a second, and needs encodings three times as long, which could not be fetched in time.
+Programs are kept in the user's cache folder, named by their content.
 """
 
 from __future__ import annotations
