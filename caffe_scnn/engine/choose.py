@@ -1,10 +1,10 @@
 """Which tile a convolution runs on: a cost model of the packed stream.
 
 A tile of ``rows`` channels × ``vectors`` vectors costs, for each stored entry, ``vectors`` loads of
-pixels, ``rows`` broadcasts of weights and ``rows · vectors`` multiply-adds. The busier kind hides
-most of the other, and nothing is faster than the latency of one multiply-add. Pixels that a tile
-reads again and again come from the first-level cache if they fit it. Storing costs a fixed sum per
-vector.
+pixels, ``rows`` broadcasts of weights and ``rows · vectors`` multiply-adds. Pixels that a tile reads
+again and again stay in the first-level cache if they fit it, else they are transferred each time.
+The busiest of loads, transfers and arithmetic hides most of the others, and nothing is faster than
+the latency of one multiply-add. Storing costs a fixed sum per vector.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ LEAST_CHANNELS, MANY_PARTS, LEAST_CHANNELS_OF_MANY = 8, 16, 48
 class Costs:
     """Cycles of each thing a tile does.
 
-    Fitted to the times of all tiles on the layers of ``benchmarks/tiles.py`` (two cores of an AMD
-    EPYC 9005, AVX-512 at full width): what the model chooses takes 1.04 times as long as the best
-    tile on average. Only the ratios matter. ``doctor --calibrate`` fits them to another machine.
+    Fitted to the times of all tiles on nine layers at 5 to 100 % of their weights, and on four of
+    them in 4x1 blocks (two cores of an AMD EPYC 9005, AVX-512 at full width): what the model
+    chooses takes 1.02 times as long as the best tile on average, 1.10 at most. Only the ratios
+    matter. ``doctor --calibrate`` fits them to another machine.
     """
 
     broadcast: float
@@ -47,15 +48,15 @@ class Costs:
     block: float  # the end of a stream, for each block and part
     store: float  # bias, clamp and store of one vector
     partial: float  # one vector of sums stored and loaded between two parts
-    near: float  # a load of pixels, by where they come from
-    middle: float
-    far: float
+    near: float  # a load of pixels
+    middle: float  # their transfer from the second-level cache, if the first keeps half of them
+    far: float  # or none
     crossing: float  # extra for a near load that is not aligned
     overlap: float  # how well loads and multiply-adds hide each other; infinity: perfectly
 
 
 COSTS = {
-    "avx512": Costs(0.58, 0.45, 3.3, 0.26, 9.94, 3.97, 1.42, 0.75, 1.42, 1.48, 0.55, 2.94),
+    "avx512": Costs(0.56, 0.46, 2.77, 0.4, 4.6, 3.22, 1.93, 0.46, 0.77, 1.06, 0.51, 3.27),
     "avx2": Costs(0.49, 0.57, 2.8, 0.55, 2, 5.4, 1.2, 0.72, 0.95, 0.95, 0.02, 12),
     "scalar": Costs(1, 2, 4, 1, 10, 8, 4, 1, 1, 1, 0, 8),
 }
@@ -183,13 +184,14 @@ class Candidates:
         """Predict the cycles of all blocks of one tile of ``size`` vectors."""
         pixels = 4 * self.shape.channels / self.parts * (size * self.lanes + self.shape.span)
         near = costs.near + costs.crossing * (self.shape.span > 0)
-        load = np.where(
-            pixels <= NEAR_BYTES, near, np.where(pixels <= MIDDLE_BYTES, costs.middle, costs.far)
-        )
         arithmetic = self.rows * size * costs.multiply_add
-        loads = size * load + self.rows * costs.broadcast
-        # what is busier hides the other, but never wholly
-        both = (arithmetic**costs.overlap + loads**costs.overlap) ** (1 / costs.overlap)
+        loads = size * near + self.rows * costs.broadcast
+        transfers = size * np.select(
+            [pixels <= NEAR_BYTES, pixels <= MIDDLE_BYTES], [0, costs.middle], costs.far
+        )
+        # what is busiest hides the others, but never wholly
+        busy = np.stack([arithmetic, loads, transfers]) ** costs.overlap
+        both = busy.sum(axis=0) ** (1 / costs.overlap)
         streams = self.entries * (np.maximum(both, costs.latency) + costs.entry)
         ends = self.blocks * self.parts * costs.block
         stores = self.blocks * self.rows * size * (costs.store + (self.parts - 1) * costs.partial)
