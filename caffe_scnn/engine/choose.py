@@ -1,10 +1,10 @@
 """Which tile a convolution runs on: a cost model of the packed stream.
 
 A tile of ``rows`` channels × ``vectors`` vectors costs, for each stored entry, ``vectors`` loads of
-pixels, ``rows`` broadcasts of weights and ``rows · vectors`` multiply-adds. Pixels that a tile reads
-again and again stay in the first-level cache if they fit it, else they are transferred each time.
-The busiest of loads, transfers and arithmetic hides most of the others, and nothing is faster than
-the latency of one multiply-add. Storing costs a fixed sum per vector.
+pixels, ``rows`` broadcasts of weights and ``rows · vectors`` multiply-adds. Pixels that a tile
+reads again and again stay in the first-level cache if they fit it, else they are transferred each
+time. The busiest of loads, transfers and arithmetic hides most of the others, and nothing is faster
+than the latency of one multiply-add. Storing costs a fixed sum per vector.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Costs:
 
     Fitted to the times of all tiles on nine layers at 5 to 100 % of their weights, and on four of
     them in 4x1 blocks (two cores of an AMD EPYC 9005, AVX-512 at full width): what the model
-    chooses takes 1.02 times as long as the best tile on average, 1.10 at most. Only the ratios
-    matter. ``doctor --calibrate`` fits them to another machine.
+    chooses takes 1.02 times as long as the best tile on average, 1.10 at most (AVX2: 1.03 and
+    1.19). Only the ratios matter. ``doctor --calibrate`` fits them to another machine.
     """
 
     broadcast: float
