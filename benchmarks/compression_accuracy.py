@@ -74,7 +74,7 @@ CASES = {
         ("fire*", "conv_final"),
         Preprocess(mean=(104, 117, 123), crop=227),
     ),
-    "mobilenet-1.5x": Case(*MOBILENET_FILES, 1 / 1.5, ("*",), MOBILENET),
+    "mobilenet-1.5x": Case(*MOBILENET_FILES, 1 / 1.5, ("conv*/pw", "fc7"), MOBILENET),
     "mobilenet-2x": Case(*MOBILENET_FILES, 1 / 2, ("*",), MOBILENET),
 }
 
