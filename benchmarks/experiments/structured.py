@@ -9,7 +9,7 @@ Cases: ``lenet-ssl``, ``lenet-taps``, ``lenet-scnn`` (8,000 of MNIST's test digi
 
 Every result is a folder with the net and a JSON file in WORK; what is there is not done again, and
 a training that was interrupted goes on. Without a case: the table of what there is.
-``--times`` measures the nets of WORK, alternately with the originals in one process.
+``--times`` adds the time of every net, alternately with its original in one process.
 """
 
 from __future__ import annotations
@@ -169,45 +169,40 @@ class Bench:
         (place / "result.json").write_text(json.dumps(found))
         save(result, place)
 
-    def table(self) -> None:
-        """Print accuracies and sizes."""
-        print(
-            "| case | seed | top-1 before | after | difference | MACs of convolutions left | ",
-            end="",
-        )
-        print("their weights left | layers | outputs of the convolutions |")
-        print("|---|" + "--:|" * 7 + "---|")
+    def table(self, timed: bool) -> None:
+        """Print accuracies and sizes; and how long an image takes, original and result in turn."""
+        head = ["case", "seed", "top-1 before", "after", "difference"]
+        head += ["MACs of convolutions left", "their weights left", "layers", "outputs"]
+        if timed:
+            head += ["original, ms", "result, ms", "faster"]
+            head += ["its convolutions, ms", "with zeros as weights, ms", "squeezed"]
+        print(f"| {' | '.join(head)} |\n|---|{'--:|' * (len(head) - 1)}")
         for path in sorted(self.work.glob("*/result.json")):
             found = json.loads(path.read_text())
             before, after = (100.0 * np.array(answers) for answers in found["right"])
             change = after - before
             error = 1.96 * change.std() / np.sqrt(len(change))
             old, new = found["sizes"]
-            print(
-                f"| {found['case']} | {found['seed']} | {before.mean():.2f} | {after.mean():.2f} | "
-                f"{change.mean():+.2f} ± {error:.2f} | {100 * new['macs'] / old['macs']:.1f} % | "
-                f"{100 * new['nonzeros'] / old['params']:.1f} % | "
-                f"{len(new['outputs'])} of {len(old['outputs'])} | {_listed(new['outputs'])} |"
-            )
+            row = [found["case"], str(found["seed"]), f"{before.mean():.2f}", f"{after.mean():.2f}"]
+            row.append(f"{change.mean():+.2f} ± {error:.2f}")
+            row.append(f"{100 * new['macs'] / old['macs']:.1f} %")
+            row.append(f"{100 * new['nonzeros'] / old['params']:.1f} %")
+            row.append(f"{len(new['outputs'])} of {len(old['outputs'])}")
+            row.append(", ".join(str(count) for count in new["outputs"].values()))
+            if timed:
+                row += self._times(found["case"], found["seed"])
+            print(f"| {' | '.join(row)} |")
 
-    def times(self) -> None:
-        """Print how long an image takes, and what squeezing zeros out is worth."""
-        print(
-            "| case | seed | original, ms | result, ms | faster | zeros as weights, ms | squeezed |"
-        )
-        print("|---|" + "--:|" * 6)
-        for path in sorted(self.work.glob("*/result.json")):
-            found = json.loads(path.read_text())
-            case, seed = found["case"], found["seed"]
-            if case == "resnet":
-                continue
-            small = self.made(case, seed)
-            original = self.net(CASES[case].model, seed)
-            ours, theirs, dense = alternately([small, original, _without_zeros(small)])
-            print(
-                f"| {case} | {seed} | {theirs:.3f} | {ours:.3f} | {theirs / ours:.2f}x | "
-                f"{dense:.3f} | {dense / ours:.2f}x |"
-            )
+    def _times(self, case: str, seed: int) -> list[str]:
+        """Return cells: milliseconds, and what squeezing zeros out is worth."""
+        if CASES[case].model == "resnet-random":  # the original is not trained
+            return [""] * 6
+        small, original = self.made(case, seed), self.net(CASES[case].model, seed)
+        squeezed = _convolutions(small)
+        nets = [small, original, squeezed, _without_zeros(squeezed)]
+        ours, theirs, some, dense = alternately(nets)
+        cells = [f"{theirs:.3f}", f"{ours:.3f}", f"{theirs / ours:.2f}x"]
+        return [*cells, f"{some:.3f}", f"{dense:.3f}", f"{dense / some:.2f}x"]
 
 
 def random_resnet(seed: int) -> Net:
@@ -275,8 +270,13 @@ def _sizes(net: Net) -> dict[str, Any]:
     }
 
 
-def _listed(outputs: dict[str, int]) -> str:
-    return ", ".join(str(count) for count in outputs.values())
+def _convolutions(net: Net) -> Net:
+    """Return a net that ends before its first InnerProduct."""
+    part = net.copy()
+    first = next(i for i, layer in enumerate(part) if layer.type == "InnerProduct")
+    for layer in part.layers[first:]:
+        part.remove(layer)
+    return part
 
 
 def _without_zeros(net: Net) -> Net:
@@ -325,10 +325,8 @@ def main() -> None:
     bench = Bench(options.work)
     for case in options.cases:
         bench.run(case, options.seed)
-    if options.times:
-        bench.times()
-    elif not options.cases:
-        bench.table()
+    if options.times or not options.cases:
+        bench.table(options.times)
 
 
 if __name__ == "__main__":
