@@ -22,6 +22,7 @@ from caffe_scnn.finetune.bridge.outside import Outside  # noqa: E402
 from caffe_scnn.finetune.bridge.table import module_type  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden"
+MODELS = Path(__file__).parent.parent / "models"
 GOLDENS = sorted(
     path.with_suffix("").relative_to(GOLDEN)
     for folder in ("layers", "nets")
@@ -75,6 +76,26 @@ def test_forward_is_that_of_caffe_and_of_the_engine(case):
         for blob, want in wanted.items():
             assert close(got[blob].detach().numpy(), want), blob
             assert close(got[blob].detach().numpy(), engine[blob]), blob
+
+
+def test_a_deep_net_is_as_near_to_float64_as_the_engine_is():
+    """Both round in every layer, each in its order: from each other they may be two bounds."""
+    net = load(MODELS / "resnet50.prototxt", inputs={"data": (1, 3, 64, 64)})
+    rng = np.random.default_rng(0)
+    for layer in net:
+        for index, blob in enumerate(layer.blobs):
+            blob[...] = rng.standard_normal(blob.shape) * np.sqrt(2 / max(1, blob[0].size))
+            if layer.type == "BatchNorm" and index:
+                blob[...] = 0.5 + np.abs(blob)
+    inputs = {"data": rng.standard_normal((1, 3, 64, 64)).astype(np.float32)}
+    blobs = ["res2c", "res3d", "res4f", "res5c", "fc1000"]
+    module = NetModule(net).eval()
+    single, engine = module(tensors(inputs), blobs), Executor(net).run(inputs, blobs)
+    truth = module.double()(tensors(inputs, torch.float64), blobs)
+    for blob in blobs:
+        want = truth[blob].detach().numpy()
+        assert close(single[blob].detach().numpy(), want), blob
+        assert close(engine[blob], want), blob
 
 
 @pytest.mark.parametrize(("kind", "number"), CASES, ids=IDS)
