@@ -82,7 +82,7 @@ def test_values_and_gradients_are_those_of_the_two_layers(settings):
         {"bias": "true"},
         {"after": READER.format("TanH", "again")},
         {"between": READER.format("ReLU", "Q")},
-        {"each": 1, "outputs": 8},  # one convolution would be more work than the two
+        {"each": 1, "outputs": 80},  # one convolution would be more work than the two
     ],
     ids=["bias", "another reader", "not linear", "few bases"],
 )

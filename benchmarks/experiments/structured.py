@@ -4,7 +4,8 @@ Usage: ``CAFFE_SCNN_DATA=… python benchmarks/experiments/structured.py WORK CA
 
 Cases: ``lenet-ssl``, ``lenet-taps``, ``lenet-scnn`` (8,000 of MNIST's test digits train, the other
 2,000 are the test: a split fixed by seed), ``cifar-ssl``, ``cifar-scnn`` (10,000 pictures train,
-5,000 are the test), ``resnet`` (trains a small residual net from random weights), ``resnet-depth``
+5,000 are the test), ``cifar-ssl-on``, ``cifar-ssl-on-on``, ``cifar-scnn-on`` (results trained on,
+small as they are), ``resnet`` (trains a small residual net from random weights), ``resnet-depth``
 (drops blocks of it) and ``resnet-more`` (the same course without dropping any).
 
 Every result is a folder with the net and a JSON file in WORK; what is there is not done again, and
@@ -61,7 +62,22 @@ TAUGHT = "[goals]\nlabels = 0.5\nteacher = 0.5\n"
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained how: a model, the method's part of the recipe, and the course."""
+    """What is trained how, and where it begins.
+
+    Attributes
+    ----------
+    model : str
+        A model, or the case whose result is trained on.
+    method : str
+        The method's part of the recipe.
+    epochs, rate : float
+    taught : bool
+        By the model at the beginning of a chain of cases.
+    norm : str
+        Statistics that BatchNorm trains with.
+    later : int
+        Added to the seed: a course that goes on is to see pictures in another order.
+    """
 
     model: str
     method: str
@@ -69,12 +85,17 @@ class Case:
     rate: float
     taught: bool = True
     norm: str = "stored"
+    later: int = 0
 
     def recipe(self, seed: int) -> FinetuneRecipe:
         """Return the recipe."""
-        mirror = "false" if self.model == "lenet" else "true"
+        mirror = "false" if root(self.model) == "lenet" else "true"
         common = COMMON.format(
-            seed=seed, epochs=self.epochs, rate=self.rate, norm=self.norm, mirror=mirror
+            seed=seed + self.later,
+            epochs=self.epochs,
+            rate=self.rate,
+            norm=self.norm,
+            mirror=mirror,
         )
         return FinetuneRecipe.parse(self.method + common + (TAUGHT if self.taught else ""))
 
@@ -90,13 +111,16 @@ CASES = {
         16,
         0.02,
     ),
-    "cifar-ssl": Case("cifar", 'method = "ssl"\ndensity = 0.22\nend = 0.5\n', 14, 0.001),
+    "cifar-ssl": Case("cifar", 'method = "ssl"\ndensity = 0.35\nend = 0.35\n', 4, 0.002),
+    "cifar-ssl-on": Case("cifar-ssl", 'method = "keep"\n', 9, 0.002, later=1),
+    "cifar-ssl-on-on": Case("cifar-ssl-on", 'method = "keep"\n', 6.5, 0.002, later=2),
     "cifar-scnn": Case(
         "cifar",
-        'method = "scnn"\nlayers = ["conv*"]\ndensity = 0.04\nrows = 0.5\nend = 0.5\n',
-        14,
-        0.001,
+        'method = "scnn"\nlayers = ["conv*"]\ndensity = 0.09\nrows = 0.5\nend = 0.4\n',
+        4,
+        0.002,
     ),
+    "cifar-scnn-on": Case("cifar-scnn", 'method = "keep"\n', 5, 0.002, later=1),
     "resnet": Case("resnet-random", 'method = "keep"\n', 10, 0.05, False, "batch"),
     "resnet-more": Case("resnet", 'method = "keep"\n', 10, 0.03, False, "batch"),
     "resnet-depth": Case(
@@ -108,6 +132,11 @@ CASES = {
         "batch",
     ),
 }
+
+
+def root(model: str) -> str:
+    """Return the model that a chain of cases begins with."""
+    return root(CASES[model].model) if model in CASES else model
 
 
 class Bench:
@@ -129,7 +158,7 @@ class Bench:
         return _bordered(x * scale, 4), y, x_test * scale, y_test
 
     def net(self, model: str, seed: int) -> Net:
-        """Read a model; the residual one is what the case ``resnet`` made with this seed."""
+        """Read a model, or what a case made with this seed."""
         if model == "lenet":
             folder = self.data / "lenet_mnist"
             return load(folder / "lenet.prototxt", folder / "lenet_iter_10000.caffemodel")
@@ -139,7 +168,11 @@ class Bench:
             return load(folder / "cifar10_quick.prototxt", weights)
         if model == "resnet-random":
             return random_resnet(seed)
-        return self.made("resnet", seed)
+        return self.made(model, seed)
+
+    def original(self, case: Case, seed: int) -> Net:
+        """Read what a result is compared with: its teacher, or where it began."""
+        return self.net(root(case.model) if case.taught else case.model, seed)
 
     def made(self, case: str, seed: int) -> Net:
         """Read a result."""
@@ -152,18 +185,19 @@ class Bench:
         if (place / PROTOTXT).exists():
             return
         net = self.net(case.model, seed)
-        x, y, x_test, y_test = self.images(case.model)
+        x, y, x_test, y_test = self.images(root(case.model))
         size = x_test.shape[-1]
         transformer = Transformer(Preprocess(crop=size), "data", (1, *x_test.shape[1:]))
         data = Data(Arrays(x, y), transformer, Arrays(x_test, y_test))
-        trainer = Trainer(net, case.recipe(seed), data)
+        original = self.original(case, seed)
+        trainer = Trainer(net, case.recipe(seed), data, teacher=original)
         checkpoint = self.work / f"{name}-{seed}.pt"
         if checkpoint.exists():
             trainer.resume(checkpoint)
         trainer.run(checkpoint, told)
         result = trainer.result()
-        answers = [right(some, x_test, y_test).astype(int).tolist() for some in (net, result)]
-        sizes = [_sizes(some) for some in (net, result)]
+        answers = [right(some, x_test, y_test).astype(int).tolist() for some in (original, result)]
+        sizes = [_sizes(some) for some in (original, result)]
         place.mkdir(parents=True, exist_ok=True)
         found = {"case": name, "seed": seed, "right": answers, "sizes": sizes}
         (place / "result.json").write_text(json.dumps(found))
@@ -197,7 +231,7 @@ class Bench:
         """Return cells: milliseconds, and what squeezing zeros out is worth."""
         if CASES[case].model == "resnet-random":  # the original is not trained
             return [""] * 6
-        small, original = self.made(case, seed), self.net(CASES[case].model, seed)
+        small, original = self.made(case, seed), self.original(CASES[case], seed)
         squeezed = _convolutions(small)
         nets = [small, original, squeezed, _without_zeros(squeezed)]
         ours, theirs, some, dense = alternately(nets)
