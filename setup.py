@@ -69,6 +69,7 @@ kernels = Extension(
 setup(
     ext_modules=cythonize(
         [kernels],
+        include_path=["kernels"],
         compiler_directives={
             "language_level": 3,
             "boundscheck": DEBUG,

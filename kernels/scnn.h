@@ -1,4 +1,4 @@
-/* The C interface of the kernels: what every file in this folder offers to _kernels.pyx.
+/* The C interface of the kernels: what every file in this folder offers to the .pxi files.
  *
  * Kernels are single-threaded, allocate nothing and touch nothing outside their arguments.
  * Sizes are counted in floats. Activations are channel planes ("CHW"): a plane may hold a zero

@@ -1,0 +1,281 @@
+# The direct convolution on packed weights, and programs made for one matrix.
+
+# Into how many parts the input channels of a convolution may be cut.
+DEF MAX_PARTS = 256
+
+ctypedef void (*program_fn)(const float *, const float *, const float *, float *) noexcept nogil
+
+
+@cython.final
+cdef class Program:
+    """The sums of a convolution as code made for its weights' pattern (``engine/codegen.py``).
+
+    Parameters
+    ----------
+    owner : object
+        Keeps the code in memory.
+    address : int
+        Of a table with a function for each block. The functions trust their arguments.
+    rows : int
+        Output channels a block; a block computes one vector of pixels.
+    start : int64 ndarray of shape (blocks,)
+        Where the weights of each block begin.
+    value : float32 ndarray
+    """
+
+    cdef program_fn *table
+    cdef int rows
+    cdef const int64_t[::1] start
+    cdef const float[::1] value
+    cdef object owner
+
+    def __init__(self, owner, size_t address, int rows, const int64_t[::1] start not None,
+                 const float[::1] value not None):
+        self.owner, self.table, self.rows = owner, <program_fn *>address, rows
+        self.start, self.value = start, value
+        if rows < 1 or start.shape[0] < 1 or value.shape[0] < 1 or np.max(start) > value.shape[0]:
+            raise KernelError("a program needs blocks of rows, and weights")
+
+
+@cython.final
+cdef class Convolution:
+    """Packed weights, and how their flat run is tiled and stored (see ``engine/packing.py``).
+
+    Parameters
+    ----------
+    isa : str
+    rows : int
+        Output channels a block.
+    vectors : int
+        Vectors a tile; the last tile of a run may have fewer.
+    unit : int
+        Offsets count steps of ``1 << unit`` floats.
+    parts : list of (start, origin, offset, value)
+        The streams, cut by input channels: int64 (blocks + 1,), int, uint16 or uint32 (entries +
+        8,), float32 (entries · rows,). Entry e reads at ``origin + (offset[e] << unit)``.
+    bias, slope : float32 ndarray of shape (blocks · rows,); slope may be None
+    channel : int32 ndarray of shape (blocks · rows,)
+    chunk : int32 ndarray
+        Boundaries of the groups of blocks that one task computes.
+    store : (piece, shift, mask, keep, at, order, mode, whole)
+        Where each vector of the run goes (``scnn_store``): int32, int32, uint32, uint32, int32 and
+        uint8 arrays, and two numbers.
+    base, reach : int
+        Offset of the first weight's input from the first pixel; the largest offset of any weight.
+    low, high : float
+        Clamp of the result.
+    blocks_first : bool
+        True: all tiles of a chunk before the next chunk (its weights stay in cache); False: all
+        chunks of a tile before the next tile (its inputs stay in cache).
+    program : Program, optional
+        Computes the sums; the streams are empty then, their rows and the vectors 1, and a chunk
+        begins with a block of the program.
+    """
+
+    cdef scnn_sconv_fn[17] table
+    cdef scnn_finish_fn finish
+    cdef scnn_matrix[MAX_PARTS] matrix
+    cdef scnn_store store
+    cdef int parts, vectors, run_vectors, lanes, rows
+    cdef int64_t base, reach, write_low, write_high, partial_size
+    cdef int top_channel
+    cdef bint blocks_first
+    cdef const int32_t[::1] chunk
+    cdef float[:, ::1] partial
+    cdef Program program
+    cdef list keep
+
+    def __init__(self, str isa, int rows, int vectors, int unit, list parts not None,
+                 const float[::1] bias not None, slope, const int32_t[::1] channel not None,
+                 const int32_t[::1] chunk not None, tuple store not None,
+                 int64_t base, int64_t reach, float low, float high, bint blocks_first,
+                 Program program=None):
+        cdef int v, index
+        cdef int64_t blocks
+        cdef scnn_matrix common
+        cdef const float[::1] slopes
+        if min(rows, vectors) < 1 or len(store[0]) < 2 or chunk.shape[0] < 2:
+            raise KernelError("a packed convolution needs rows, vectors and a task")
+        blocks = channel.shape[0] // rows
+        self.parts, self.rows, self.vectors = len(parts), rows, vectors
+        self.run_vectors = len(store[0]) - 1
+        self.chunk, self.blocks_first = chunk, blocks_first
+        self.base, self.reach = base, reach
+        self.keep = [bias, slope, channel, store]
+        for v in {vectors, self.run_vectors % vectors or vectors}:
+            kernel = find("sconv", isa, rows, v)
+            self.table[v] = <scnn_sconv_fn>kernel.run
+            self.lanes = kernel.lanes
+        if (not 1 <= self.parts <= MAX_PARTS or not 0 <= unit < 16 or blocks < 1 or bias.shape[0] != blocks * rows
+                or channel.shape[0] != blocks * rows or chunk[0] != 0
+                or chunk[chunk.shape[0] - 1] != blocks or np.diff(chunk).min() < 0):
+            raise KernelError("the parts of a packed convolution do not fit together")
+        common.bias, common.channel, common.slope = &bias[0], &channel[0], NULL
+        if slope is not None:
+            slopes = slope
+            if slopes.shape[0] != blocks * rows:
+                raise KernelError("one slope an output channel is needed")
+            common.slope = &slopes[0]
+        common.rows, common.unit, common.low, common.high = rows, unit, low, high
+        for index, streams in enumerate(parts):
+            self.matrix[index] = common
+            self.matrix[index].first = index == 0
+            self.matrix[index].last = index == self.parts - 1
+            start, origin, offset, value = streams
+            if len(value) and not 0 <= origin <= origin + (int(np.max(offset)) << unit) <= reach:
+                raise KernelError("a convolution reads behind its last weight's input")
+            self.matrix[index].origin = origin
+            self.point_at(&self.matrix[index], blocks, start, offset, value)
+        self.top_channel = max(channel)
+        self.place(store)
+        largest = np.diff(chunk).max()
+        self.partial = np.empty((0, 1), np.float32)
+        self.partial_size = largest * rows * vectors * self.lanes if self.parts > 1 else 0
+        self.program = program
+        if program is not None:
+            self.finish = <scnn_finish_fn>find("finish", isa, 0, 0).run
+            self.partial_size = program.rows * self.lanes
+            if (rows != 1 or vectors != 1 or self.parts > 1
+                    or program.start.shape[0] * program.rows != blocks
+                    or (np.asarray(chunk) % program.rows).any()):
+                raise KernelError("a program does not fit its convolution")
+
+    cdef int point_at(self, scnn_matrix *matrix, int64_t blocks, const int64_t[::1] start,
+                      offset, const float[::1] value) except -1:
+        """Let a matrix point at its streams, after a check of their lengths."""
+        cdef const uint16_t[::1] narrow
+        cdef const uint32_t[::1] wide
+        if (start.shape[0] != blocks + 1 or start[0] != 0
+                or start[blocks] + SCNN_AHEAD != offset.shape[0]
+                or value.shape[0] != start[blocks] * self.rows or not ascending(start)):
+            raise KernelError("the streams of a packed convolution do not fit together")
+        matrix.start, matrix.offset_bytes, matrix.value = &start[0], offset.itemsize, NULL
+        self.keep.append((start, offset, value))
+        if offset.itemsize == 2:
+            narrow = offset
+            matrix.offset = &narrow[0]
+        else:
+            wide = offset
+            matrix.offset = &wide[0]
+        if value.shape[0]:
+            matrix.value = &value[0]
+        return 0
+
+    cdef int place(self, tuple store) except -1:
+        """Point at the store; find the lowest and highest position that it touches."""
+        cdef const int32_t[::1] piece, shift, at
+        cdef const uint32_t[::1] mask, keep
+        cdef const uint8_t[::1] order
+        cdef int mode, whole
+        piece, shift, mask, keep, at, order, mode, whole = store
+        cdef int v, p, lane, lanes = self.lanes, count = self.run_vectors
+        cdef int64_t position
+        if (count < 1 or piece[0] != 0 or piece[count] != shift.shape[0]
+                or shift.shape[0] != mask.shape[0] or keep.shape[0] != count
+                or at.shape[0] != count or order.shape[0] != count * lanes
+                or (order.shape[0] and max(order) >= lanes)):
+            raise KernelError("the places of a convolution's result do not fit together")
+        self.write_low, self.write_high = 0, 0
+        for v in range(count):
+            for p in range(piece[v], piece[v + 1]):
+                position = <int64_t>v * lanes + shift[p]
+                for lane in range(lanes):
+                    if mask[p] >> lane & 1:
+                        self.write_low = min(self.write_low, position + lane)
+                        self.write_high = max(self.write_high, position + lane + 1)
+        if (not 0 <= mode <= 2 or <int64_t>whole * lanes > self.write_high
+                or min(at) < self.write_low or max(at) > self.write_high
+                or at[count - 1] + lanes_in(keep[count - 1]) > self.write_high):
+            raise KernelError("a convolution would write behind its result")
+        self.store.piece, self.store.shift, self.store.mask = &piece[0], &shift[0], &mask[0]
+        self.store.keep, self.store.at, self.store.order = &keep[0], &at[0], &order[0]
+        self.store.mode, self.store.whole = mode, whole
+        return 0
+
+    def run(self, const float[::1] memory not None, Planes src not None,
+            float[::1] target not None, Planes dst not None, Planes residual, int items,
+            int threads, bint halo=True):
+        """Compute ``dst`` in ``target`` from ``src`` in ``memory``.
+
+        ``residual`` (or None), planes in ``target`` with the geometry of dst, is added before the
+        clamp. ``memory`` and ``target`` may be one array. Without ``halo`` the halo of dst is left
+        as it is: dst may be some rows of larger planes.
+
+        Raises
+        ------
+        KernelError
+            An operand lies outside its memory.
+        """
+        cdef int chunks = self.chunk.shape[0] - 1
+        cdef int tiles = (self.run_vectors + self.vectors - 1) // self.vectors
+        cdef int64_t task, tasks = <int64_t>items * chunks * tiles
+        cdef const float *added = NULL
+        cdef int64_t added_item = 0
+        cdef int64_t begin = src.at + src.lead + self.base
+        cdef int64_t end = (begin + (items - 1) * src.item + self.reach
+                            + <int64_t>self.run_vectors * self.lanes)
+        check(memory, src, items)
+        check(target, dst, items)
+        if (begin < 0 or end > memory.shape[0] or self.top_channel >= dst.channels
+                or dst.lead + self.write_low < 0 or dst.lead + self.write_high > dst.plane):
+            raise KernelError("a convolution reaches outside its planes")
+        if residual is not None:
+            check(target, residual, items)
+            if (residual.plane, residual.lead, residual.pitch) != (dst.plane, dst.lead, dst.pitch):
+                raise KernelError("the added planes differ in geometry from the result's")
+            added, added_item = &target[0] + residual.at + residual.lead, residual.item
+        cdef const float *x = &memory[0] + begin
+        cdef float *y = &target[0] + dst.at
+        cdef float[:, ::1] partial = self.memory_for_sums(threads)
+        if threads == 1 or tasks == 1:
+            with nogil:
+                for task in range(tasks):
+                    self.tile(task, chunks, tiles, x, src.item, y, dst, added, added_item,
+                              &partial[0, 0], halo)
+        else:
+            for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+                self.tile(task, chunks, tiles, x, src.item, y, dst, added, added_item,
+                          &partial[threadid(), 0], halo)
+
+    cdef float[:, ::1] memory_for_sums(self, int threads):
+        """One row for each thread, kept from run to run."""
+        if self.partial.shape[0] < threads:
+            self.partial = np.empty((threads, max(1, self.partial_size)), np.float32)
+        return self.partial
+
+    cdef void tile(self, int64_t task, int chunks, int tiles, const float *x, int64_t x_item,
+                   float *y, Planes dst, const float *residual,
+                   int64_t residual_item, float *partial, bint halo) noexcept nogil:
+        cdef int64_t item = task // (<int64_t>chunks * tiles)
+        cdef int rest = task % (<int64_t>chunks * tiles)
+        cdef int chunk = rest // tiles if self.blocks_first else rest % chunks
+        cdef int tile = rest % tiles if self.blocks_first else rest // chunks
+        cdef int first = tile * self.vectors
+        cdef int vectors = min(self.vectors, self.run_vectors - first)
+        cdef int begin = self.chunk[chunk], end = self.chunk[chunk + 1], row, part
+        cdef float *out = y + item * dst.item
+        if halo and tile == 0 and (dst.lead or dst.pitch != dst.width):
+            for row in range(begin * self.rows, end * self.rows):
+                if self.matrix[0].channel[row] >= 0:
+                    zero_halo(out + self.matrix[0].channel[row] * dst.plane, dst)
+        if residual != NULL:
+            residual = residual + item * residual_item
+        if self.program is not None:
+            self.run_program(begin, end, x + item * x_item + <int64_t>first * self.lanes, first,
+                             out + dst.lead, residual, dst.plane, partial)
+            return
+        for part in range(self.parts):
+            self.table[vectors](&self.matrix[part], begin, end, x + item * x_item, first,
+                                out + dst.lead, residual, dst.plane, &self.store, partial)
+
+
+    cdef void run_program(self, int begin, int end, const float *x, int first, float *out,
+                          const float *residual, int64_t out_plane, float *sums) noexcept nogil:
+        """Let the program sum up rows [begin, end), block by block; finish and store them."""
+        cdef int row, block, rows = self.program.rows
+        for block in range(begin // rows, end // rows):
+            row = block * rows
+            self.program.table[block](x, &self.program.value[0] + self.program.start[block],
+                                      self.matrix[0].bias + row, sums)
+            self.finish(&self.matrix[0], row, row + rows, sums, first, out, residual, out_plane,
+                        &self.store)

@@ -1,0 +1,117 @@
+# The dense convolution along output channels.
+
+
+@cython.final
+cdef class DenseConvolution:
+    """A stride-1 convolution whose vectors run along output channels.
+
+    Parameters
+    ----------
+    isa : str
+    pixels, vectors : int
+        The largest tile; rows are cut into tiles of about equal width.
+    start : int64 ndarray of shape (blocks + 1,)
+    offset : int32 ndarray of shape (entries,)
+        Input of each entry, from the first weight's; not negative.
+    weight : float32 ndarray of shape (entries · vectors · lanes,)
+    bias : float32 ndarray of shape (blocks · vectors · lanes,)
+    slope : float32 ndarray of shape (channels,), or None
+    channel : int32 ndarray of shape (blocks · vectors · lanes,)
+        Output channels of each block; -1 fills up.
+    base : int
+        Offset of the first weight's input from the first pixel.
+    low, high : float
+        Clamp of the result.
+    """
+
+    cdef scnn_dense_fn[17] table
+    cdef scnn_dense dense
+    cdef int pixels, width
+    cdef int64_t blocks, base, reach, channels
+    cdef list keep
+
+    def __init__(self, str isa, int pixels, int vectors, const int64_t[::1] start not None,
+                 const int32_t[::1] offset not None, const float[::1] weight not None,
+                 const float[::1] bias not None, const float[::1] slope,
+                 const int32_t[::1] channel not None, int64_t base, float low, float high):
+        cdef const scnn_kernel *kernel = find("dense", isa, pixels, vectors)
+        cdef int width = vectors * kernel.lanes, size
+        self.pixels, self.width, self.base = pixels, width, base
+        self.blocks = channel.shape[0] // width
+        for size in range(1, pixels + 1):
+            self.table[size] = <scnn_dense_fn>find("dense", isa, size, vectors).run
+        if (self.blocks < 1 or start.shape[0] != self.blocks + 1 or channel.shape[0] != self.blocks * width
+                or start[0] != 0 or not ascending(start) or start[self.blocks] != offset.shape[0]
+                or weight.shape[0] != offset.shape[0] * width
+                or bias.shape[0] != self.blocks * width or np.min(channel) < -1
+                or (offset.shape[0] and np.min(offset) < 0)):
+            raise KernelError("the parts of a dense convolution do not fit together")
+        self.channels = np.max(channel) + 1
+        self.reach = np.max(offset) if offset.shape[0] else 0
+        if slope is not None and slope.shape[0] < self.channels:
+            raise KernelError("one slope an output channel is needed")
+        self.keep = [start, offset, weight, bias, slope, channel]
+        self.dense.start, self.dense.bias = &start[0], &bias[0]
+        self.dense.channel = &channel[0]
+        self.dense.offset, self.dense.weight, self.dense.slope = NULL, NULL, NULL
+        if offset.shape[0]:
+            self.dense.offset, self.dense.weight = &offset[0], &weight[0]
+        if slope is not None:
+            self.dense.slope = &slope[0]
+        self.dense.low, self.dense.high = low, high
+
+    def run(self, const float[::1] memory not None, Planes src not None,
+            float[::1] target not None, Planes dst not None, Planes residual, int items,
+            int threads, bint halo=True):
+        """Compute ``dst`` in ``target`` from ``src`` in ``memory``; as ``Convolution.run``.
+
+        Raises
+        ------
+        KernelError
+            An operand lies outside its memory.
+        """
+        cdef int64_t task, tasks = items * self.blocks * dst.height
+        cdef int64_t begin = src.at + src.lead + self.base
+        cdef int64_t end = (begin + (items - 1) * src.item + (dst.height - 1) * src.pitch
+                            + dst.width + self.reach)
+        cdef const float *added = NULL
+        cdef int64_t added_item = 0
+        check(memory, src, items)
+        check(target, dst, items)
+        if begin < 0 or end > memory.shape[0] or self.channels > dst.channels:
+            raise KernelError("a dense convolution reaches outside its planes")
+        if residual is not None:
+            check(target, residual, items)
+            if (residual.plane, residual.lead, residual.pitch) != (dst.plane, dst.lead, dst.pitch):
+                raise KernelError("the added planes differ in geometry from the result's")
+            added, added_item = &target[0] + residual.at + residual.lead, residual.item
+        cdef const float *x = &memory[0] + begin
+        cdef float *y = &target[0] + dst.at
+        if threads == 1:
+            with nogil:
+                for task in range(tasks):
+                    self.row(task, items, x, src, y, dst, added, added_item, halo)
+        else:
+            for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+                self.row(task, items, x, src, y, dst, added, added_item, halo)
+
+    cdef void row(self, int64_t task, int64_t items, const float *x, Planes src, float *y,
+                  Planes dst, const float *residual, int64_t residual_item,
+                  bint halo) noexcept nogil:
+        """Compute one output row of a block of channels: blocks change slowest."""
+        cdef int64_t line = task % dst.height, item = task // dst.height % items
+        cdef int64_t block = task // (dst.height * items)
+        cdef int tiles = (dst.width + self.pixels - 1) // self.pixels, tile, begin, end, i
+        cdef float *out = y + item * dst.item
+        if halo and line == 0:
+            for i in range(block * self.width, (block + 1) * self.width):
+                if self.dense.channel[i] >= 0:
+                    zero_halo(out + self.dense.channel[i] * dst.plane, dst)
+        x = x + item * src.item + line * src.pitch
+        out = out + dst.lead + line * dst.pitch
+        if residual != NULL:
+            residual = residual + item * residual_item + line * dst.pitch
+        for tile in range(tiles):
+            begin, end = dst.width * tile // tiles, dst.width * (tile + 1) // tiles
+            self.table[end - begin](&self.dense, block, x + begin, out + begin,
+                                    residual + begin if residual != NULL else NULL, dst.plane)

@@ -1,0 +1,85 @@
+# Depthwise convolution.
+
+
+@cython.final
+cdef class Depthwise:
+    """A depthwise convolution, plane by plane.
+
+    Parameters
+    ----------
+    isa : str
+    weights : float32 ndarray of shape (outputs, height, width)
+        Output o reads channel o // (outputs / channels).
+    bias, slope : float32 ndarray of shape (outputs,); either may be None
+    stride, dilation, pad : (int, int)
+        The input's planes hold the padding as their halo; negative: pixels that no tap reads.
+    low, high : float
+        Clamp of the result.
+    """
+
+    cdef scnn_dwconv_fn kernel
+    cdef scnn_dwconv geometry
+    cdef const float[:, :, ::1] weights
+    cdef const float[::1] bias, slope
+    cdef int pad_h, pad_w, lanes
+
+    def __init__(self, str isa, const float[:, :, ::1] weights not None, const float[::1] bias,
+                 const float[::1] slope, stride, dilation, pad, float low, float high):
+        cdef const scnn_kernel *kernel = find("dwconv", isa)
+        self.kernel, self.lanes = <scnn_dwconv_fn>kernel.run, kernel.lanes
+        self.weights, self.bias, self.slope = weights, bias, slope
+        self.geometry.kernel_h, self.geometry.kernel_w = weights.shape[1], weights.shape[2]
+        self.geometry.stride_h, self.geometry.stride_w = stride
+        self.geometry.dilation_h, self.geometry.dilation_w = dilation
+        self.geometry.low, self.geometry.high = low, high
+        self.pad_h, self.pad_w = pad
+        if (min(weights.shape[0], weights.shape[1], weights.shape[2]) < 1
+                or min(*stride, *dilation) < 1
+                or (bias is not None and bias.shape[0] != weights.shape[0])
+                or (slope is not None and slope.shape[0] != weights.shape[0])):
+            raise KernelError("the parts of a depthwise convolution do not fit together")
+
+    def run(self, float[::1] arena not None, Planes src not None, Planes dst not None, int items,
+            int threads):
+        """Compute ``dst`` from ``src``.
+
+        Raises
+        ------
+        KernelError
+            An operand lies outside its memory, or is not as large as the result needs.
+        """
+        cdef scnn_dwconv spec = self.geometry
+        cdef int64_t task, tasks = <int64_t>items * dst.channels
+        cdef int64_t across = (dst.width + self.lanes - 1) // self.lanes * self.lanes
+        cdef int64_t below = (<int64_t>(dst.height - 1) * spec.stride_h
+                              + (spec.kernel_h - 1) * spec.dilation_h)
+        cdef int64_t begin = src.lead - self.pad_h * src.pitch - self.pad_w
+        cdef int64_t last = (src.end(items) - src.plane + begin + below * src.pitch
+                             + across * spec.stride_w + (spec.kernel_w - 1) * spec.dilation_w
+                             + self.lanes)
+        check(arena, src, items)
+        check(arena, dst, items)
+        if (begin < 0 or last > arena.shape[0] or dst.channels != self.weights.shape[0]
+                or dst.channels % src.channels):
+            raise KernelError("a depthwise convolution reaches outside its planes")
+        spec.out_height, spec.out_width = dst.height, dst.width
+        spec.in_pitch, spec.out_pitch = src.pitch, dst.pitch
+        cdef const float *x = &arena[0] + src.at + begin
+        cdef float *y = &arena[0] + dst.at
+        if threads == 1:
+            with nogil:
+                for task in range(tasks):
+                    self.plane(&spec, task // dst.channels, task % dst.channels, x, src, y, dst)
+        else:
+            for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+                self.plane(&spec, task // dst.channels, task % dst.channels, x, src, y, dst)
+
+    cdef void plane(self, const scnn_dwconv *spec, int64_t item, int64_t output, const float *x,
+                    Planes src, float *y, Planes dst) noexcept nogil:
+        cdef float *out = y + item * dst.item + output * dst.plane
+        cdef int64_t channel = output // (dst.channels // src.channels)
+        zero_halo(out, dst)
+        self.kernel(spec, &self.weights[output, 0, 0],
+                    self.bias[output] if self.bias is not None else 0,
+                    &self.slope[output] if self.slope is not None else NULL,
+                    x + item * src.item + channel * src.plane, out + dst.lead)

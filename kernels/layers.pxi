@@ -1,0 +1,196 @@
+# Pooling, normalisation, Softmax, and what is done value by value.
+
+
+def pool(str isa, str method, float[::1] arena not None, Planes src not None, Planes dst not None,
+         kernel, stride, pad, int items, float[:, ::1] scratch not None, int threads):
+    """Max or average pooling.
+
+    ``method`` is "max" or "ave"; ``scratch`` has a row of 2·(width + kernel width + 16) floats for
+    each thread.
+    """
+    cdef scnn_maxpool_fn run = <scnn_maxpool_fn>find(f"{method}pool", isa).run
+    cdef scnn_pool geometry
+    cdef int64_t task, tasks = <int64_t>items * src.channels
+    cdef float *data = &arena[0]
+    check(arena, src, items)
+    check(arena, dst, items)
+    geometry.height, geometry.width = src.height, src.width
+    geometry.out_height, geometry.out_width = dst.height, dst.width
+    geometry.kernel_h, geometry.kernel_w = kernel
+    geometry.stride_h, geometry.stride_w = stride
+    geometry.pad_h, geometry.pad_w = pad
+    geometry.in_pitch, geometry.out_pitch = src.pitch, dst.pitch
+    if (src.channels != dst.channels or scratch.shape[0] < threads
+            or scratch.shape[1] < 2 * (src.width + geometry.kernel_w + 16)
+            or (dst.height - 1) * geometry.stride_h - geometry.pad_h >= src.height
+            or (dst.width - 1) * geometry.stride_w - geometry.pad_w >= src.width
+            or geometry.pad_h >= geometry.kernel_h or geometry.pad_w >= geometry.kernel_w):
+        raise KernelError("a pooling window without pixels, or too small a scratch")
+    if threads == 1:
+        with nogil:
+            for task in range(tasks):
+                pool_plane(run, &geometry, data, src, dst, task, &scratch[0, 0])
+        return
+    for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+        pool_plane(run, &geometry, data, src, dst, task, &scratch[threadid(), 0])
+
+
+cdef void pool_plane(scnn_maxpool_fn run, const scnn_pool *geometry, float *data, Planes src,
+                     Planes dst, int64_t task, float *scratch) noexcept nogil:
+    cdef int64_t item = task // src.channels, channel = task % src.channels
+    cdef float *out = data + dst.at + item * dst.item + channel * dst.plane
+    zero_halo(out, dst)
+    run(geometry, data + src.at + item * src.item + channel * src.plane + src.lead, out + dst.lead,
+        scratch)
+
+
+def lrn(str isa, float[::1] arena not None, Planes src not None, Planes dst not None,
+        int local_size, float alpha, float beta, float k, int items, int threads):
+    """Local response normalisation across channels."""
+    cdef scnn_lrn_fn run = <scnn_lrn_fn>find("lrn", isa).run
+    cdef scnn_lrn spec
+    cdef bint whole = src.pitch == dst.pitch == src.width
+    cdef int64_t runs = 1 if whole else src.height
+    cdef int64_t size = src.run() if whole else src.width
+    cdef int64_t strips = (size + 255) // 256
+    cdef int64_t task, tasks = items * runs * strips
+    cdef float *data = &arena[0]
+    same_pixels(arena, src, dst, items)
+    spec.channels, spec.local_size = src.channels, local_size
+    spec.in_plane, spec.out_plane = src.plane, dst.plane
+    spec.alpha_over_n, spec.beta, spec.k = alpha / local_size, beta, k
+    halos(data, dst, items, threads)
+    for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+        lrn_strip(run, &spec, data, src, dst, task, runs, strips, size)
+
+
+cdef void lrn_strip(scnn_lrn_fn run, const scnn_lrn *spec, float *data, Planes src, Planes dst,
+                    int64_t task, int64_t runs, int64_t strips, int64_t size) noexcept nogil:
+    cdef int64_t strip = task % strips, y = task // strips % runs, item = task // (strips * runs)
+    run(spec, data + src.at + item * src.item + src.lead + y * src.pitch + strip * 256,
+        data + dst.at + item * dst.item + dst.lead + y * dst.pitch + strip * 256,
+        min(256, size - strip * 256))
+
+
+def lrn_within(str isa, float[::1] arena not None, Planes src not None, Planes dst not None,
+               int half, float share, float beta, int items, float[:, ::1] scratch not None,
+               int threads):
+    """Local response normalisation within windows of 2·half + 1 pixels each way.
+
+    ``scratch`` has a row of width + 2·half + 16 floats for each thread.
+    """
+    cdef scnn_lrn_within_fn run = <scnn_lrn_within_fn>find("lrn_within", isa).run
+    cdef scnn_lrn_within spec
+    cdef int64_t task, tasks = <int64_t>items * src.channels
+    cdef float *data = &arena[0]
+    same_pixels(arena, src, dst, items)
+    if (half < 0 or scratch.shape[0] < threads
+            or scratch.shape[1] < src.width + 2 * <int64_t>half + 16):
+        raise KernelError(f"a window that reaches {half} pixels, or too small a scratch")
+    spec.height, spec.width, spec.half = src.height, src.width, half
+    spec.in_pitch, spec.out_pitch = src.pitch, dst.pitch
+    spec.share, spec.beta = share, beta
+    for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+        lrn_plane(run, &spec, data, src, dst, task, &scratch[threadid(), 0])
+
+
+cdef void lrn_plane(scnn_lrn_within_fn run, const scnn_lrn_within *spec, float *data, Planes src,
+                    Planes dst, int64_t task, float *scratch) noexcept nogil:
+    cdef int64_t item = task // src.channels, channel = task % src.channels
+    cdef float *plane = data + dst.at + item * dst.item + channel * dst.plane
+    zero_halo(plane, dst)
+    run(spec, data + src.at + item * src.item + channel * src.plane + src.lead, plane + dst.lead,
+        scratch)
+
+
+def softmax(str isa, float[::1] arena not None, Planes src not None, Planes dst not None,
+            int64_t size, int threads):
+    """``exp(x − max) / Σ`` of each ``size`` values of a contiguous run; ``src`` and ``dst`` are one row."""
+    cdef scnn_softmax_fn run = <scnn_softmax_fn>find("softmax", isa).run
+    cdef int64_t task, tasks
+    cdef float *data = &arena[0]
+    check(arena, src, 1)
+    check(arena, dst, 1)
+    if size < 1 or src.width % size or src.width != dst.width:
+        raise KernelError(f"runs of {size} in {src.width} values, {dst.width} results")
+    tasks = src.width // size
+    for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+        run(data + src.at + task * size, data + dst.at + task * size, size)
+
+
+def affine(str isa, float[::1] arena not None, Planes src not None, Planes dst not None,
+           const float[::1] scale not None, const float[::1] shift not None,
+           const float[::1] slope not None, float low, float high, int items, int threads):
+    """``clamp(leaky(x · scale + shift))`` with one scale, shift and slope a channel."""
+    cdef scnn_affine_fn run = <scnn_affine_fn>find("affine", isa).run
+    cdef int64_t task, tasks = <int64_t>items * src.channels
+    cdef float *data = &arena[0]
+    same_pixels(arena, src, dst, items)
+    if not scale.shape[0] == shift.shape[0] == slope.shape[0] == src.channels:
+        raise KernelError(f"{scale.shape[0]} scales for {src.channels} channels")
+    for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+        affine_plane(run, data, src, dst, task, &scale[0], &shift[0], &slope[0], low, high)
+
+
+cdef void affine_plane(scnn_affine_fn run, float *data, Planes src, Planes dst, int64_t task,
+                       const float *scale, const float *shift, const float *slope, float low,
+                       float high) noexcept nogil:
+    cdef int64_t item = task // src.channels, c = task % src.channels, y
+    cdef const float *x = data + src.at + item * src.item + c * src.plane + src.lead
+    cdef float *plane = data + dst.at + item * dst.item + c * dst.plane
+    cdef float *out = plane + dst.lead
+    if src.dense() and dst.dense():
+        run(x, out, src.run(), scale[c], shift[c], slope[c], low, high)
+    else:
+        for y in range(src.height):
+            run(x + y * src.pitch, out + y * dst.pitch, src.width, scale[c], shift[c], slope[c],
+                low, high)
+    zero_halo(plane, dst)
+
+
+def binary(str isa, int op, float[::1] arena not None, Planes a not None, Planes b not None,
+           Planes dst not None, float ca, float cb, float low, float high, int items, int threads):
+    """``a·ca + b·cb`` (op 0), ``a·b`` (1) or ``max(a, b)`` (2), then the clamp."""
+    cdef scnn_binary_fn run = <scnn_binary_fn>find("binary", isa).run
+    cdef int64_t task, tasks = <int64_t>items * dst.channels
+    cdef float *data = &arena[0]
+    same_pixels(arena, a, dst, items)
+    same_pixels(arena, b, dst, items)
+    for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+        binary_plane(run, op, data, a, b, dst, task, ca, cb, low, high)
+
+
+cdef void binary_plane(scnn_binary_fn run, int op, float *data, Planes a, Planes b, Planes dst,
+                       int64_t task, float ca, float cb, float low, float high) noexcept nogil:
+    cdef int64_t item = task // dst.channels, c = task % dst.channels, y
+    cdef const float *xa = data + a.at + item * a.item + c * a.plane + a.lead
+    cdef const float *xb = data + b.at + item * b.item + c * b.plane + b.lead
+    cdef float *plane = data + dst.at + item * dst.item + c * dst.plane
+    for y in range(dst.height):
+        run(op, xa + y * a.pitch, xb + y * b.pitch, plane + dst.lead + y * dst.pitch, dst.width, ca,
+            cb, low, high)
+    zero_halo(plane, dst)
+
+
+cdef int same_pixels(float[::1] arena, Planes src, Planes dst, int items) except -1:
+    check(arena, src, items)
+    check(arena, dst, items)
+    if (src.channels, src.height, src.width) != (dst.channels, dst.height, dst.width):
+        raise KernelError("planes of different size")
+    return 0
+
+
+cdef void halos(float *data, Planes dst, int items, int threads) noexcept:
+    cdef int64_t task
+    if dst.lead == 0 and dst.pitch == dst.width:
+        return
+    for task in prange(<int64_t>items * dst.channels, nogil=True, num_threads=threads,
+                       schedule="static"):
+        zero_halo(data + dst.at + task // dst.channels * dst.item
+                  + task % dst.channels * dst.plane, dst)
+
+
+def clear_halo(float[::1] arena not None, Planes dst not None, int items, int threads):
+    """Set everything but the pixels of planes to zero."""
+    check(arena, dst, items)
+    halos(&arena[0], dst, items, threads)

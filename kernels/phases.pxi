@@ -1,0 +1,74 @@
+# Phases of a strided convolution.
+
+
+@cython.final
+cdef class Phases:
+    """How a plane is split into the planes of a strided convolution.
+
+    Parameters
+    ----------
+    isa : str
+    offsets : int32 ndarray of shape (P, 2)
+        Row and column of each phase within the stride.
+    stride, pad : (int, int)
+    rows, columns : int
+        Size of a phase plane, which has no halo.
+    plane : int
+        Distance between two phase planes.
+    """
+
+    cdef scnn_phase_fn kernel
+    cdef scnn_phase geometry
+    cdef const int32_t[:, ::1] offsets
+    cdef int pad_h, pad_w
+    cdef int64_t plane
+
+    def __init__(self, str isa, const int32_t[:, ::1] offsets not None, stride, pad, int rows,
+                 int columns, int64_t plane):
+        self.kernel = <scnn_phase_fn>find("phase", isa).run
+        self.offsets, self.plane = offsets, plane
+        self.geometry.rows, self.geometry.columns = rows, columns
+        self.geometry.stride_h, self.geometry.stride_w = stride
+        self.geometry.out_pitch = columns
+        self.pad_h, self.pad_w = pad
+        if (min(rows, columns, *stride) < 1 or min(pad) < 0 or plane < <int64_t>rows * columns
+                or offsets.shape[0] < 1 or offsets.shape[1] != 2 or np.min(offsets) < 0):
+            raise KernelError("phase planes that overlap or are empty")
+
+    cdef int64_t size(self) noexcept nogil:
+        """Floats of all phase planes of a channel."""
+        return self.offsets.shape[0] * self.plane
+
+    cdef void split(self, const float *x, Planes src, float *out) noexcept nogil:
+        """Fill the phase planes of one channel."""
+        cdef scnn_phase geometry = self.geometry
+        cdef int64_t p
+        geometry.height, geometry.width, geometry.in_pitch = src.height, src.width, src.pitch
+        for p in range(self.offsets.shape[0]):
+            self.kernel(&geometry, x, out + p * self.plane, self.offsets[p, 0] - self.pad_h,
+                        self.offsets[p, 1] - self.pad_w)
+
+    def run(self, float[::1] arena not None, Planes src not None, Planes dst not None, int items,
+            int threads):
+        """Split ``src``: phase p of channel c becomes channel c·P + p of ``dst``.
+
+        Raises
+        ------
+        KernelError
+            An operand lies outside its memory.
+        """
+        cdef int64_t task, tasks = <int64_t>items * src.channels
+        cdef float *data = &arena[0]
+        check(arena, src, items)
+        check(arena, dst, items)
+        if (dst.channels != src.channels * self.offsets.shape[0] or dst.lead
+                or dst.pitch != self.geometry.columns or dst.height != self.geometry.rows
+                or dst.plane != self.plane):
+            raise KernelError("phase planes have no halo, and one plane a channel and phase")
+        for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+            self.split_one(data, src, dst, task // src.channels, task % src.channels)
+
+    cdef void split_one(self, float *data, Planes src, Planes dst, int64_t item,
+                        int64_t channel) noexcept nogil:
+        self.split(data + src.at + item * src.item + channel * src.plane + src.lead, src,
+                   data + dst.at + item * dst.item + channel * self.size())

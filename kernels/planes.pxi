@@ -1,0 +1,75 @@
+# The planes that activations lie in.
+
+
+@cython.final
+cdef class Planes:
+    """A block of channel planes in the arena.
+
+    Pixel (y, x) of channel c of item n lies at ``at + n·channels·plane + c·plane + lead +
+    y·pitch + x``; everything else in a plane is halo, which its producer sets to zero.
+    """
+
+    cdef readonly int64_t at
+    cdef readonly int channels, height, width
+    cdef readonly int64_t pitch, lead, plane, item
+
+    def __init__(self, at, channels, height, width, pitch, lead, plane, item=None):
+        self.at, self.channels, self.height, self.width = at, channels, height, width
+        self.pitch, self.lead, self.plane = pitch, lead, plane
+        self.item = channels * plane if item is None else item
+        if (min(at, lead) < 0 or min(channels, height, width) < 1 or pitch < width
+                or plane < lead + (height - 1) * pitch + width or self.item < channels * plane):
+            raise KernelError("planes that overlap or are empty")
+
+    cdef bint dense(self) noexcept nogil:
+        """No halo between pixels: a plane is one run."""
+        return self.pitch == self.width
+
+    cdef int64_t run(self) noexcept nogil:
+        """Length of the run from the first pixel to the last, gaps included."""
+        return (self.height - 1) * self.pitch + self.width
+
+    def end(self, items):
+        """First position behind the block."""
+        return self.at + (items - 1) * self.item + self.channels * self.plane
+
+
+cdef void zero_halo(float *plane, Planes p) noexcept nogil:
+    """Set everything but the pixels of one plane to zero; rounding slack at its end is left."""
+    cdef int64_t gap = p.pitch - p.width, y, end
+    cdef float *row = plane + p.lead + p.width
+    if p.lead:
+        memset(plane, 0, p.lead * sizeof(float))
+    if gap == 1:  # a compiler makes calls of memset of what is longer
+        for y in range(p.height - 1):
+            row[y * p.pitch] = 0
+    elif gap:
+        for y in range(p.height - 1):
+            memset(row + y * p.pitch, 0, gap * sizeof(float))
+    end = p.lead + p.run()
+    if p.lead and end < p.plane:
+        memset(plane + end, 0, (p.plane - end) * sizeof(float))
+
+
+cdef int lanes_in(uint32_t mask) noexcept nogil:
+    """Count the lanes of a mask."""
+    cdef int count = 0
+    while mask:
+        mask &= mask - 1
+        count += 1
+    return count
+
+
+cdef bint ascending(const int64_t[::1] start) noexcept nogil:
+    """No number is smaller than the one before."""
+    cdef int64_t i
+    for i in range(1, start.shape[0]):
+        if start[i] < start[i - 1]:
+            return False
+    return True
+
+
+cdef int check(const float[::1] arena, Planes p, int items) except -1:
+    if items < 1 or p.end(items) > arena.shape[0]:
+        raise KernelError(f"planes end at {p.end(items)}, the arena at {arena.shape[0]}")
+    return 0
