@@ -415,3 +415,20 @@ def test_spmm_refuses_what_does_not_fit():
         pack(np.ones(3))
     with pytest.raises(KernelError, match="out must be"):
         spmm(pack(np.ones((2, 3))), np.ones((3, 4)), out=np.empty((4, 2), np.float32).T)
+
+
+def test_plans_that_were_not_used_for_longest_go_first():
+    net = net_of(RESIDUAL)
+    sizes = [{"data": (items, 4, 8, 8)} for items in (1, 2, 3)]
+    every = Executor(net, threads=1)
+    one, two, three = (every.plan(shapes) for shapes in sizes)
+    assert [every.plan(shapes) for shapes in sizes] == [one, two, three]
+    few = Executor(net, threads=1, plan_bytes=one.nbytes + three.nbytes)
+    first, second = few.plan(sizes[0]), few.plan(sizes[1])
+    assert few.plan(sizes[0]) is first
+    third = few.plan(sizes[2])
+    assert few.plan(sizes[2]) is third
+    assert few.plan(sizes[0]) is first
+    assert few.plan(sizes[1]) is not second
+    alone = Executor(net, threads=1, plan_bytes=1)  # what runs is kept, however large
+    assert alone.plan(sizes[2]) is alone.plan(sizes[2])

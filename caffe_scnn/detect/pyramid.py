@@ -18,7 +18,7 @@ from caffe_scnn.model.net import Net
 from caffe_scnn.passes.remove_dead import remove_dead
 from caffe_scnn.preprocess import Preprocess, read_mean
 
-PLANS = 8  # sizes of pictures whose plan is kept; each holds an arena
+PLAN_BYTES = 2 << 30  # of the plans for the sizes of pictures that were met last
 
 
 def scaled(picture: Picture, scale: int) -> Picture:
@@ -83,8 +83,7 @@ class Backbone:
             )
         self.channels = shapes[blob][1]
         self.mean = _mean(settings)
-        self.executor = Executor(self.net, threads=threads, tune=tune)
-        self._planned: set[tuple[int, ...]] = set()
+        self.executor = Executor(self.net, threads=threads, tune=tune, plan_bytes=PLAN_BYTES)
 
     def map(self, picture: Picture, scale: int) -> Float32:
         """Compute the feature map of a picture at one scale.
@@ -104,10 +103,6 @@ class Backbone:
             pixels = pixels[:, :, ::-1]
         values = (pixels.astype(np.float32) - self.mean) * np.float32(self.settings.scale)
         x = np.ascontiguousarray(values.transpose(2, 0, 1)[None])
-        if x.shape not in self._planned and len(self._planned) == PLANS:
-            self.executor.refresh()
-            self._planned.clear()
-        self._planned.add(x.shape)
         found: Float32 = self.executor.run({self.input: x}, [self.blob])[self.blob][0]
         return found
 

@@ -56,6 +56,9 @@ class Executor:
     codegen : bool
         Make a program for the pattern of each sparse convolution, and use it where it is faster
         (``tune`` is implied). Needs a C compiler; programs are kept in the user's cache folder.
+    plan_bytes : int, optional
+        Memory that plans for different shapes may take together: of those that exceed it the ones
+        that were not used for longest are dropped. By default all are kept.
 
     Raises
     ------
@@ -75,17 +78,18 @@ class Executor:
         tune: bool = False,
         exact: bool = False,
         codegen: bool = False,
+        plan_bytes: int | None = None,
     ) -> None:
         self.net = net
         self.isa = best_isa(isa)
         self.threads = resolve_threads(threads)
-        self.exact, self.codegen = exact, codegen
+        self.exact, self.codegen, self.plan_bytes = exact, codegen, plan_bytes
         graph = Graph(net)
         self.inputs: tuple[str, ...] = tuple(graph.inputs)
         self.outputs: tuple[str, ...] = tuple(graph.outputs)
         self._given = dict(inputs or {})
         self._shapes: dict[str, Shape] | None = None
-        self._plans: dict[tuple[object, ...], Plan] = {}
+        self._plans: dict[tuple[object, ...], Plan] = {}  # the last used ones last
         self._state: State = {}
         self.tuner = Tuner() if tune or codegen else None
 
@@ -104,9 +108,10 @@ class Executor:
         shapes = {name: tuple(shape) for name, shape in (shapes or self.shapes).items()}
         wanted = list(self.outputs if blobs is None else blobs)
         key = (*sorted(shapes.items()), *wanted)
-        if key not in self._plans:
+        plan = self._plans.pop(key, None)
+        if plan is None:
             program = lower_net(self.net, shapes, wanted)
-            self._plans[key] = build_plan(
+            plan = build_plan(
                 program,
                 self.isa,
                 self.threads,
@@ -115,7 +120,19 @@ class Executor:
                 self.exact,
                 self.codegen,
             )
-        return self._plans[key]
+            self._make_room(plan.nbytes)
+        self._plans[key] = plan
+        return plan
+
+    def _make_room(self, wanted: int) -> None:
+        """Drop plans, the least recently used first, until so many bytes more are allowed."""
+        if self.plan_bytes is None:
+            return
+        taken = sum(plan.nbytes for plan in self._plans.values())
+        for key in list(self._plans):
+            if taken + wanted <= self.plan_bytes:
+                break
+            taken -= self._plans.pop(key).nbytes
 
     def run(
         self, inputs: Mapping[str, ArrayLike], blobs: Sequence[str] | None = None

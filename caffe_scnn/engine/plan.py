@@ -62,6 +62,11 @@ class Plan:
         """Memory of all packed weights."""
         return sum(step.weight_bytes for step in self.steps)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arena and the packed weights."""
+        return int(self.arena.nbytes) + self.weight_bytes
+
     def feed(self, arrays: dict[str, Float32]) -> None:
         """Write the inputs into the arena."""
         for name, tensor in self.inputs.items():
