@@ -14,6 +14,8 @@ from caffe_scnn.decompose.costs import Meter
 from caffe_scnn.decompose.evidence import Evidence
 from caffe_scnn.decompose.fit import Setting
 from caffe_scnn.decompose.ranks import ranked_curves
+from caffe_scnn.decompose.responses import ResponseProblem
+from caffe_scnn.decompose.search import CORRECTIONS
 from caffe_scnn.decompose.select import select
 from caffe_scnn.engine import Executor
 from caffe_scnn.errors import CaffeScnnError, ModelError
@@ -138,7 +140,7 @@ def test_predicted_counts_are_those_of_the_written_layers(kind, parameters):
         found = candidate.edits(keep)[0]
         small.replace(small.layer("c"), *found.chain)
         assert candidate.size(keep) == sum(part.blobs[0].size for part in found.chain)
-        outline = candidate.outline(step)[0][1]
+        outline = candidate.outline(keep)[0][1]
         assert [part.blobs[0].shape for part in outline] == [
             part.blobs[0].shape for part in found.chain
         ]
@@ -351,6 +353,21 @@ def test_no_rank_is_larger_than_what_it_reads_can_have():
     conv.blobs[0] = conv.blobs[0][:, :1, :1] * np.ones((1, 6, 3, 1), np.float32)
     candidate = LowRank3d().prepare([conv], 0)
     for step in range(1, candidate.steps + 1):
-        _, horizontal, last = candidate.outline(step)[0][1]
+        _, horizontal, last = candidate.outline(candidate.prefix(step))[0][1]
         assert len(horizontal.blobs[0]) <= horizontal.blobs[0][0].size
         assert len(horizontal.blobs[0]) == last.blobs[0].shape[1] <= 40
+
+
+def test_only_what_is_tried_or_written_is_fitted_behind_its_relu(monkeypatch):
+    solved = []
+    rectified = ResponseProblem.rectified
+    monkeypatch.setattr(
+        ResponseProblem,
+        "rectified",
+        lambda self, rank, bias: solved.append(rank) or rectified(self, rank, bias),
+    )
+    net = net_of(*CHAIN)
+    recipe = Recipe(Goal(LowRank()), macs=0.85, layers=("conv2",))
+    compress(net, recipe, calibration=Calibration(Images(images()), threads=1))
+    # In both groups: two probes of the curve, and the nets that are made for the target.
+    assert 2 * 3 <= len(solved) <= 2 * (2 + CORRECTIONS)

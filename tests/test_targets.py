@@ -274,3 +274,5 @@ def test_the_next_budget_lies_between_those_that_missed_and_met():
     assert _next_budget(met, 50.0, 1.0) == pytest.approx(2 + (50 * 0.985 - 20) * 3 / 40)
     level = [(10.0, 100.0), (2.0, 20.0), (5.0, 20.01)]
     assert 5.0 < _next_budget(level, 50.0, 1.0) < 10.0
+    far = [(7000.0, 7100.0), (670.0, 680.0)]
+    assert _next_budget(far, 711.0, 1.0) < 711.0

@@ -147,11 +147,11 @@ class RankedResponses(ABC):
 
     def size(self, keep: Mask) -> int:
         """Count the weights of the layers that are written."""
-        return sum(self.sizes(_step(keep)).values())
+        return sum(self.sizes(step_of(keep)).values())
 
     def error(self, keep: Mask) -> float:
         """Relative response error of a choice: of the linear solution."""
-        step = _step(keep)
+        step = step_of(keep)
         problems = self._problems_of(step)
         return self._error(problems, [p.linear(self._rank(step)) for p in problems])
 
@@ -180,9 +180,11 @@ class RankedResponses(ABC):
 
     def edits(self, keep: Mask | None) -> list[Edit]:
         """Write the layers, the same arrays for every sharer; None: as exact as it gets."""
-        step = self.steps if keep is None else _step(keep)
+        return self._edits(self.steps if keep is None else step_of(keep), self._rectify)
+
+    def _edits(self, step: int, rectify: bool) -> list[Edit]:
         rank, problems = self._rank(step), self._problems_of(step)
-        if self._rectify:
+        if rectify:
             bias = self._bias()
             maps = [p.rectified(rank, b) for p, b in zip(problems, bias, strict=True)]
         else:
@@ -200,19 +202,16 @@ class RankedResponses(ABC):
             for layer, own in zip(self._layers, biases, strict=True)
         ]
 
-    def outline(self, step: int) -> list[tuple[Layer, tuple[Layer, ...]]]:
-        """Return layers of the sizes that a step writes, for every sharer, to see what they cost.
+    def outline(self, keep: Mask) -> list[tuple[Layer, tuple[Layer, ...]]]:
+        """Return layers of the sizes that a choice writes, for every sharer, to see what they cost.
 
-        In the place of the weights that a fit would find are ones, as many as it finds.
+        In the place of the weights that a fit would find are ones.
         """
+        step = step_of(keep)
         count, outputs, _ = self._weights.shape
         rank, size = self._rank(step), self._features_count(step)
         fit = LowRankMap(np.ones((outputs, rank)), np.ones((rank, size)), np.zeros(outputs))
-        sizes = self.sizes(step)
-        parts = [
-            (suffix, (np.arange(blob.size) < sizes[suffix]).astype(np.float32).reshape(blob.shape))
-            for suffix, blob in self._parts([fit] * count, step)
-        ]
+        parts = self._parts([fit] * count, step)
         return [(layer, self._chain(layer, parts, layer.blobs[1:])) for layer in self._layers]
 
     def _chain(
@@ -232,5 +231,6 @@ class RankedResponses(ABC):
         return np.asarray(bias, np.float64).reshape(self._weights.shape[:2])
 
 
-def _step(keep: Mask) -> int:
+def step_of(keep: Mask) -> int:
+    """Return the number of steps in a mask, at least one."""
     return max(1, int(keep.sum()))

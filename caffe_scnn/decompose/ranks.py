@@ -108,7 +108,8 @@ def _costs(candidate: RankedResponses, sizes: Array, meter: Meter) -> dict[str, 
     if not len(sizes):
         return {name: np.zeros(0) for name in RESOURCES}
     steps = np.unique(np.linspace(0, len(sizes) - 1, MEASURED).round().astype(int))
-    measured: list[Cost] = [meter.of_chains(candidate.outline(step + 1)) for step in steps]
+    outlines = [candidate.outline(candidate.prefix(step + 1)) for step in steps]
+    measured: list[Cost] = [meter.of_chains(outline) for outline in outlines]
     return {
         name: np.interp(sizes, sizes[steps], [float(getattr(cost, name)) for cost in measured])
         for name in RESOURCES

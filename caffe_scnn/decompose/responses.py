@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import sqrt
 
 import numpy as np
 import scipy.linalg
@@ -239,11 +240,12 @@ def rectified_step(target: Values, mapped: Values, penalty: float) -> Values:
     penalty : float
         λ.
     """
-    off = np.minimum(mapped, 0.0)
-    on = np.maximum((penalty * mapped + target) / (penalty + 1.0), 0.0)
-    cost_off = np.square(target) + penalty * np.square(off - mapped)
-    cost_on = np.square(on - target) + penalty * np.square(on - mapped)
-    chosen: Values = np.where(cost_off < cost_on, off, on)
+    # The best z is (r(y) + λ y') / (1 + λ) where it is on and min(y', 0) where it is off. What they
+    # lose, λ (r(y) − y')² / (1 + λ) and r(y)², is equal where y' is −r(y) (√(1 + 1/λ) − 1).
+    chosen: Values = target / (1.0 + penalty)
+    chosen += mapped * (penalty / (1.0 + penalty))
+    edge = target * (1.0 - sqrt(1.0 + 1.0 / penalty))
+    np.copyto(chosen, mapped, where=mapped < edge)
     return chosen
 
 

@@ -276,8 +276,9 @@ def _next_budget(tried: Sequence[tuple[float, float]], limit: float, lowest: flo
     """Choose the next budget of those between which the limit lies.
 
     Measured times are noisy, and a line through two of them may point anywhere: between a budget
-    that is enough and one that is not the next one keeps off both, and without one that is enough
-    it goes at most halfway to the least there is.
+    that is enough and one that is not the next one keeps off both (little of the former, which
+    may be as good as there), and without one that is enough it goes at most halfway to the least
+    there is.
     """
     (x0, y0), (x1, y1) = tried[-2:]
     wanted = limit * (1 - SLACK / 2)
@@ -286,7 +287,8 @@ def _next_budget(tried: Sequence[tuple[float, float]], limit: float, lowest: flo
     met = [budget for budget, cost in tried if cost <= limit and budget < missed]
     least_next = max(met, default=(missed + lowest) / 2)
     room = (missed - least_next) / 10
-    return min(max(guess, least_next + room * bool(met)), missed - room)
+    away = min(room, limit * SLACK / 2) if met else 0.0
+    return min(max(guess, least_next + away), missed - room)
 
 
 def _choice(target: Target, curve: Curve, point: int, resource: Resource) -> Choice:

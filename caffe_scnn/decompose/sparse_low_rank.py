@@ -20,6 +20,7 @@ from caffe_scnn.decompose.base import Edit, relative_error, require
 from caffe_scnn.decompose.evidence import Evidence
 from caffe_scnn.decompose.low_rank import LowRank, PrincipalResponses
 from caffe_scnn.decompose.pattern import Pattern
+from caffe_scnn.decompose.ranked import step_of
 from caffe_scnn.decompose.sparsify import Array, Mask
 from caffe_scnn.decompose.support import Regression, find_support
 from caffe_scnn.model.net import Blob, Layer
@@ -76,20 +77,22 @@ class SparsePair(PrincipalResponses):
         return {suffix: max(1, round(self._kept * size)) for suffix, size in whole.items()}
 
     def error(self, keep: Mask) -> float:
-        """Relative response error of a choice, as written."""
-        (edit, *_) = self.edits(keep)
+        """Relative response error of a choice: of zeros in the linear solution."""
+        edit = self._drafted(keep)[0]
         return edit.weight_error if edit.response_error is None else edit.response_error
 
-    def edits(self, keep: Mask | None) -> list[Edit]:
-        """Write both layers, the same arrays for every sharer; the last answer is remembered."""
-        if keep is None:
-            return self._written(keep)
+    def outline(self, keep: Mask) -> list[tuple[Layer, tuple[Layer, ...]]]:
+        """Return the layers of the linear solution: where the zeros are is what they cost."""
+        return [(edit.layer, edit.chain) for edit in self._drafted(keep)]
+
+    def _drafted(self, keep: Mask) -> list[Edit]:
+        """Return the edits of the linear solution; the last answer is remembered."""
         if self._last is None or self._last[0] is not keep:
-            self._last = keep, self._written(keep)
+            self._last = keep, self._edits(step_of(keep), rectify=False)
         return self._last[1]
 
-    def _written(self, keep: Mask | None) -> list[Edit]:
-        dense = super().edits(keep)
+    def _edits(self, step: int, rectify: bool) -> list[Edit]:
+        dense = super()._edits(step, rectify)
         down, up = (part.blobs[0] for part in dense[0].chain)
         sparse = [
             self._sparse(g, *pair)
