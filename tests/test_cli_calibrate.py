@@ -88,7 +88,7 @@ def test_what_cannot_be_is_refused(model: ModelFiles, pictures: Path, tmp_path: 
     out, empty = tmp_path / "out", tmp_path / "empty"
     empty.mkdir()
     images = ("--images", pictures)
-    assert "no pictures" in refusal(*asked(model, out, "--density", "0.5", "--images", empty))
+    assert "neither pictures" in refusal(*asked(model, out, "--density", "0.5", "--images", empty))
     assert "cannot get below" in refusal(*asked(model, out, "--macs", "0.01", *images))
     assert "not both" in refusal(*asked(model, out, "--macs", "0.5", "--density", "0.5"))
     assert "macs must be in" in refusal(*asked(model, out, "--macs", "2"))

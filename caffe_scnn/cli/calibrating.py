@@ -17,14 +17,14 @@ from caffe_scnn.calibrate.agreement import Agreement, agreement
 from caffe_scnn.calibrate.agreement import answer as answer_blob
 from caffe_scnn.cli.grouped import grouped
 from caffe_scnn.cli.models import FILE
-from caffe_scnn.errors import FormatError, ModelError
-from caffe_scnn.evaluate.arrays import ONLY, read_arrays
+from caffe_scnn.errors import ModelError
 from caffe_scnn.evaluate.data_layer import read_source
-from caffe_scnn.evaluate.database import Database, is_database
-from caffe_scnn.evaluate.labels import read_labelled_arrays, read_list
+from caffe_scnn.evaluate.database import Database
+from caffe_scnn.evaluate.images import Images as ImageSource
+from caffe_scnn.evaluate.images import Labels, read_images
 from caffe_scnn.model.net import Net
 from caffe_scnn.preprocess import Transformer
-from caffe_scnn.preprocess.transformer import SUFFIXES, Values
+from caffe_scnn.preprocess.transformer import Values
 
 # Of so many images the last one is held back, and these are checked on while a drop is searched.
 HELD_BACK = 10
@@ -35,8 +35,8 @@ CHECKED = (2, 6)
 class Pictures:
     """Pictures, arrays of pixels or a database, with labels or without."""
 
-    images: list[Path] | NDArray[Any] | Database
-    labels: NDArray[np.int64] | None
+    images: ImageSource
+    labels: Labels
     batch: int
 
     def part(self, transformer: Transformer, chosen: NDArray[np.bool_]) -> Images:
@@ -206,31 +206,8 @@ def _make(
         raise click.UsageError("give --images and --list, or --input, or --data-layer, not both")
     if source_path is not None:
         return Pictures(*read_source(source_path), batch)
-    if input_path is not None and is_database(input_path):
-        database = Database(input_path)
-        return Pictures(database, database.labels, batch)
-    if input_path is not None:
-        return Pictures(*_arrays(input_path), batch)
-    if list_path is not None:
-        listed = read_list(list_path, folder or list_path.parent)
-        labels = np.array([picture.label for picture in listed], np.int64)
-        return Pictures([picture.path for picture in listed], labels, batch)
-    if folder is not None:
-        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-        if not found:
-            raise FormatError(f"no pictures ({', '.join(SUFFIXES)}) in this folder", str(folder))
-        return Pictures(found, None, batch)
-    return None
-
-
-def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
-    arrays = read_arrays(path)
-    if {"x", "y"} <= arrays.keys():
-        return read_labelled_arrays(path)
-    only = arrays.get("x", arrays.get(ONLY))
-    if only is None or only.dtype.kind not in "biuf" or not len(only):
-        raise FormatError("images are an npy, or an npz with x (and y, their classes)", str(path))
-    return only, None
+    path = list_path or input_path or folder
+    return None if path is None else Pictures(*read_images(path, folder), batch)
 
 
 calibrating_options = grouped(

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from caffe_scnn.errors import FormatError
 from caffe_scnn.evaluate.database import Database
+from caffe_scnn.evaluate.images import Images, Labels
 from caffe_scnn.evaluate.labels import read_lines, read_list
 from caffe_scnn.model.net import Layer, Net
 
 READ = ("Data", "ImageData", "HDF5Data")
-Source = tuple[list[Path] | NDArray[Any] | Database, NDArray[np.int64] | None]
 
 
-def read_source(prototxt: Path) -> Source:
+def read_source(prototxt: Path) -> tuple[Images, Labels]:
     """Return what the first data layer of a prototxt names, with labels.
 
     Parameters
@@ -69,7 +69,7 @@ def _found(name: str, prototxt: Path) -> Path:
     return here if here.exists() else beside
 
 
-def _hdf5(layer: Layer, prototxt: Path) -> Source:
+def _hdf5(layer: Layer, prototxt: Path) -> tuple[Images, Labels]:
     """Join the files of an HDF5Data layer's list: a dataset for each top, named as the top."""
     try:
         import h5py

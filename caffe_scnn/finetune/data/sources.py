@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_scnn.errors import FormatError
-from caffe_scnn.evaluate.arrays import ONLY, read_arrays
-from caffe_scnn.evaluate.database import Database, is_database
-from caffe_scnn.evaluate.labels import read_labelled_arrays, read_list
+from caffe_scnn.evaluate.database import Database
+from caffe_scnn.evaluate.images import read_images
 from caffe_scnn.preprocess import Transformer
-from caffe_scnn.preprocess.transformer import SUFFIXES
 
 Pixels = NDArray[Any]
 
@@ -110,18 +108,15 @@ class Part:
 
 
 def open_source(path: Path, transformer: Transformer, folder: Path | None = None) -> Source:
-    """Open whatever ``path`` is.
+    """Open whatever ``path`` is: see :func:`~caffe_scnn.evaluate.images.read_images`.
 
     Parameters
     ----------
     path : Path
-        A folder of pictures (unlabelled, all below it); a list of ``name label`` lines; an npz
-        with ``x``, pixels (N, C, H, W), and perhaps ``y``, classes, or an npy; a folder with an
-        LMDB or LevelDB of Datum messages.
     transformer : Transformer
         Of the net's input.
     folder : Path, optional
-        Where the names of a list start; the list's own folder by default.
+        Where the names of a list start.
 
     Raises
     ------
@@ -130,39 +125,14 @@ def open_source(path: Path, transformer: Transformer, folder: Path | None = None
     OSError
         It cannot be read.
     """
-    if is_database(path):
-        return Records(Database(path), transformer)
-    if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-        if not found:
-            raise FormatError(
-                f"neither pictures ({', '.join(SUFFIXES)}) nor a database in this folder", str(path)
-            )
-        return Files(found, transformer)
-    if path.suffix.lower() in (".npz", ".npy"):
-        return _arrays(path)
-    listed = read_list(path, folder or path.parent)
-    labels = np.array([picture.label for picture in listed], np.int64)
-    return Files([picture.path for picture in listed], transformer, labels)
-
-
-def _arrays(path: Path) -> Arrays:
-    arrays = read_arrays(path)
-    if {"x", "y"} <= arrays.keys():
-        x, labels = read_labelled_arrays(path)
-        return Arrays(_images(x, path), labels)
-    only = arrays.get("x", arrays.get(ONLY))
-    if only is None:
+    images, labels = read_images(path, folder)
+    if isinstance(images, Database):
+        return Records(images, transformer)
+    if isinstance(images, list):
+        return Files(images, transformer, labels)
+    if images.dtype.kind not in "biuf" or images.ndim not in (3, 4) or not len(images):
         raise FormatError(
-            "images are an npy, or an npz with x and perhaps y, their classes", str(path)
-        )
-    return Arrays(_images(only, path))
-
-
-def _images(values: Pixels, path: Path) -> Pixels:
-    if values.dtype.kind not in "biuf" or values.ndim not in (3, 4) or not len(values):
-        raise FormatError(
-            f"images are numbers of shape (N, C, H, W), not {values.dtype} of {values.shape}",
+            f"images are numbers of shape (N, C, H, W), not {images.dtype} of {images.shape}",
             str(path),
         )
-    return values
+    return Arrays(images, labels)
