@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from glob import glob
+from hashlib import sha256
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -57,10 +58,15 @@ if OPENMP:
     compile_args += ["-fopenmp"]
     link_args += ["-fopenmp"]
 
+sources = sorted(glob("kernels/*"))
+# What was measured of the kernels is forgotten when they change.
+revision = sha256(b"".join(Path(source).read_bytes() for source in sources)).hexdigest()[:12]
+
 kernels = Extension(
     "caffe_scnn._kernels",
     sources=["caffe_scnn/_kernels.pyx", *sorted(glob("kernels/*.c"))],
-    depends=sorted(glob("kernels/*")),
+    depends=sources,
+    define_macros=[("SCNN_REVISION", f'"{revision}"')],
     include_dirs=["kernels"],
     extra_compile_args=compile_args,
     extra_link_args=link_args,

@@ -27,6 +27,7 @@ cdef extern from *:
     #define scnn_processors() 1
     #endif
     """
+    const char *SCNN_REVISION
     int scnn_openmp() nogil
     int scnn_processors() nogil
 
@@ -183,6 +184,11 @@ def kernels():
          scnn_kernels[i].rows, scnn_kernels[i].vectors, scnn_kernels[i].lanes)
         for i in range(scnn_kernel_count)
     ]
+
+
+def revision():
+    """Say which sources the kernels were compiled from."""
+    return SCNN_REVISION.decode()
 
 
 def openmp():

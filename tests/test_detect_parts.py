@@ -17,7 +17,7 @@ from caffe_scnn.detect.heads import Heads
 from caffe_scnn.detect.mining import MiningSettings, first_samples, hard_samples
 from caffe_scnn.detect.model_folder import DetectorModel, DetectorSettings
 from caffe_scnn.detect.pyramid import Backbone, scaled
-from caffe_scnn.detect.recall_target import best_first, found_ranks, windows_for
+from caffe_scnn.detect.recall_target import best_first, found_shares, share_for
 from caffe_scnn.detect.regression import BoxRegression, changes, moved, train_regression
 from caffe_scnn.detect.rejector import Rejector, RejectorFit, shape_features
 from caffe_scnn.detect.samples import TrainingPicture
@@ -214,6 +214,10 @@ def test_near_copies_are_rejected_before_others():
     assert kept(keep=3, different=1.0) == [0, 1, 2]
     assert kept(threshold=1.5) == [0, 1, 2, 3]
     assert kept(keep=9) == [0, 1, 2, 3, 4]
+    assert kept(keep=0.6) == [0, 3, 4]
+    assert kept(keep=0.79) == [0, 3, 4]
+    assert kept(keep=0.01) == [0]
+    assert kept(keep=1.0) == [0, 1, 2, 3, 4]
 
 
 def test_the_recall_target_counts_windows_that_must_pass():
@@ -225,10 +229,10 @@ def test_the_recall_target_counts_windows_that_must_pass():
     )
     scores = np.full((8, 3), 1, np.float32)
     scores[7, 2] = -2  # the best window of the third object is not found
-    ranks = found_ranks(picture, scores, np.array([5, 7, 4, 3, 6]), -1.0)
-    assert ranks.tolist() == [4, 5]
-    assert [windows_for(r, np.array([1, 9, 3, 5])) for r in (0.25, 0.5, 0.75, 0.99, 1)] == [
-        1, 3, 5, 9, 9,
+    shares = found_shares(picture, scores, np.array([5, 7, 4, 3, 6]), -1.0)
+    assert shares.tolist() == [0.8, 1.0]
+    assert [share_for(r, np.array([0.1, 0.9, 0.3, 0.5])) for r in (0.25, 0.5, 0.75, 0.99, 1)] == [
+        0.1, 0.3, 0.5, 0.9, 0.9,
     ]  # fmt: skip
     boxes = np.array([[1, 1, 40, 40], [50, 1, 80, 40], [1, 1, 40, 41]], float)
     scores = np.array([3, 1, 2], np.float32)
@@ -253,7 +257,7 @@ def stages():
         SppPool(backbone.geometry, 6, (48, 96), (1,), target="coarse", threads=1),
         Reject(fit.solve(), keep=4),
         SppPool(backbone.geometry, 6, (48, 96), (3,), threads=1),
-        Fc(Executor(fc, threads=1), batch=3),
+        Fc(Executor(fc, threads=1)),
         Classify("fc", weights, np.zeros(3, np.float32)),
         Nms(),
         Regress(BoxRegression(regression, np.zeros((3, 4), np.float32))),
@@ -283,11 +287,13 @@ def test_a_stage_only_drops_windows_or_adds_fields(windows):
     assert seen | {STAGES[0]} == set(STAGES)
 
 
-def test_fc_layers_compute_the_same_in_batches():
+@pytest.mark.parametrize("windows", [0, 7, 129, 300])
+def test_fc_layers_compute_the_same_in_batches(windows):
     net = cut_fc_net(colour_net(), "fc6", 54)
-    x = np.random.default_rng(0).random((7, 54)).astype(np.float32)
-    frame = Frame("a", np.zeros((9, 9, 3), np.uint8), np.zeros((7, 4)), features={"pooled": x})
-    Fc(Executor(net), batch=3).run(frame)
+    x = np.random.default_rng(0).random((windows, 54)).astype(np.float32)
+    boxes = np.zeros((windows, 4))
+    frame = Frame("a", np.zeros((9, 9, 3), np.uint8), boxes, features={"pooled": x})
+    Fc(Executor(net)).run(frame)
     weights, bias = net.layers[1].blobs
     assert np.allclose(frame.features["fc"], np.maximum(x @ weights.T + bias, 0), atol=1e-5)
 
@@ -423,7 +429,7 @@ def test_a_checkpoint_computes_a_step_once(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("windows", "size"), [(None, 96), (1, 16), (110, 112), (128, 128), (129, 80), (300, 112)]
+    ("windows", "size"), [(1, 32), (90, 96), (110, 128), (128, 128), (129, 96), (300, 128)]
 )
-def test_batches_are_filled_evenly(windows: int | None, size: int) -> None:
+def test_batches_are_filled_evenly(windows: int, size: int) -> None:
     assert equal_batches(windows) == size

@@ -31,59 +31,79 @@ NETS = {
 }
 
 LAYERS = {"mobilenet": "conv*/pw", "squeezenet": "fire*"}
-CALIBRATED = 200  # training pictures that ``compress`` looks at
+BLOBS = {"mobilenet": ["conv?/pw", "conv1[0-2]/pw"], "squeezenet": ["fire?/concat"]}
+# The compressed net learns to respond as the original does, on parts of the training pictures that
+# are about as large as on the detector's scale; no label is looked at.
+DISTIL = """
+method = "keep"
+[train]
+steps = 700
+batch = 16
+optimizer = "adam"
+learning_rate = 1e-3
+warmup = 0.05
+evaluate = 1000.0
+[goals]
+teacher = 0.0
+responses = {responses}
+[augment]
+mirror = true
+area = [0.05, 0.4]
+colour = 0.1
+"""
 
 
 @dataclass(frozen=True)
 class Row:
     """One detector, and the cascades it is run with.
 
-    With ``faster`` its net is that of the row ``of``, made so many times as fast by ``compress``
-    on training pictures; differences are then to that row's full model.
+    With ``macs`` its net is that of the row ``of``, compressed to this fraction of its
+    multiply-accumulates on the training pictures and trained on them to respond as before;
+    differences are then to that row's full model.
     """
 
     net: str
     blob: str
     levels: str = "1,2,3,6"
     scales: str = "480"
-    keeps: tuple[int, ...] = ()
+    keeps: tuple[float, ...] = ()
     more: tuple[str, ...] = ()
     of: str = ""
-    faster: float = 0.0
+    macs: float = 0.0
 
 
 ROWS = {
-    "mobilenet-conv12": Row("mobilenet", "conv12/pw", keeps=(220, 110, 55)),
+    "mobilenet-conv12": Row("mobilenet", "conv12/pw", keeps=(0.2, 0.1, 0.05)),
     "mobilenet-conv12-321": Row("mobilenet", "conv12/pw", "1,2,3"),
     "mobilenet-conv12-31": Row("mobilenet", "conv12/pw", "1,3"),
     "mobilenet-conv12-1": Row("mobilenet", "conv12/pw", "1"),
     "mobilenet-conv11": Row("mobilenet", "conv11/pw"),
     "mobilenet-conv12-reduced": Row(
-        "mobilenet", "conv12/pw", keeps=(110,), more=("--reduction", "1024")
+        "mobilenet", "conv12/pw", keeps=(0.1,), more=("--reduction", "1024")
     ),
-    "mobilenet-conv12-688": Row("mobilenet", "conv12/pw", scales="688", keeps=(110,)),
+    "mobilenet-conv12-688": Row("mobilenet", "conv12/pw", scales="688", keeps=(0.1,)),
     "mobilenet-conv12-5": Row(
-        "mobilenet", "conv12/pw", scales="480,576,688,864,1200", keeps=(110,)
+        "mobilenet", "conv12/pw", scales="480,576,688,864,1200", keeps=(0.1,)
     ),
     "mobilenet-conv12-688-faster": Row(
-        "mobilenet", "conv12/pw", scales="688", keeps=(110,), of="mobilenet-conv12-688", faster=1.4
+        "mobilenet", "conv12/pw", scales="688", keeps=(0.1,), of="mobilenet-conv12-688", macs=0.3
     ),
-    "squeezenet-fire9": Row("squeezenet", "fire9/concat", keeps=(220, 110, 55)),
+    "squeezenet-fire9": Row("squeezenet", "fire9/concat", keeps=(0.2, 0.1, 0.05)),
     "squeezenet-fire9-321": Row("squeezenet", "fire9/concat", "1,2,3"),
     "squeezenet-fire9-31": Row("squeezenet", "fire9/concat", "1,3"),
     "squeezenet-fire9-1": Row("squeezenet", "fire9/concat", "1"),
     "squeezenet-fire8": Row("squeezenet", "fire8/concat"),
-    "squeezenet-fire9-688": Row("squeezenet", "fire9/concat", scales="688", keeps=(110,)),
+    "squeezenet-fire9-688": Row("squeezenet", "fire9/concat", scales="688", keeps=(0.1,)),
     "squeezenet-fire9-688-faster": Row(
         "squeezenet",
         "fire9/concat",
         scales="688",
-        keeps=(110,),
+        keeps=(0.1,),
         of="squeezenet-fire9-688",
-        faster=1.4,
+        macs=0.3,
     ),
     "squeezenet-fire9-5": Row(
-        "squeezenet", "fire9/concat", scales="480,576,688,864,1200", keeps=(110,)
+        "squeezenet", "fire9/concat", scales="480,576,688,864,1200", keeps=(0.1,)
     ),
 }
 
@@ -111,25 +131,33 @@ def detector(data: Path, work: Path, name: str, row: Row) -> Path:
 
 
 def faster(data: Path, work: Path, name: str, row: Row) -> list[Path]:
-    """Compress a row's net unless that was done: its prototxt and caffemodel."""
-    of, out = work / row.of / "detector", work / name / "net"
-    if not out.exists():
+    """Compress a row's net and train it, unless that was done: its prototxt and caffemodel."""
+    of, sparse, out = work / row.of / "detector", work / name / "sparse", work / name / "net"
+    pictures, recipe = work / "pictures", work / name / "distil.toml"
+    if not sparse.exists():
         detector(data, work, row.of, ROWS[row.of])
         kit = Devkit.open(data / "VOCdevkit")
-        pictures = work / "pictures"
         pictures.mkdir(exist_ok=True)
-        for image in kit.image_ids("trainval")[:CALIBRATED]:
+        for image in kit.image_ids("trainval"):
             path = kit.picture_path(image)
             shutil.copyfile(path, pictures / path.name)
         run(
-            "compress", of / "backbone.prototxt", of / "backbone.caffemodel", "-o", out,
-            "--method", "auto", "--speedup", row.faster, "--images", pictures, *NETS[row.net][2],
-            "--resize", 256, "--crop", 224, "--layers", LAYERS[row.net], "--threads", 1,
+            "compress", of / "backbone.prototxt", of / "backbone.caffemodel", "-o", sparse,
+            "--method", "obs", "--macs", row.macs, "--images", pictures, *NETS[row.net][2],
+            "--resize", 480, "--crop", 224, "--layers", LAYERS[row.net], "--threads", 1,
+        )  # fmt: skip
+    if not (out / CAFFEMODEL).exists():
+        recipe.write_text(DISTIL.format(responses=json.dumps(BLOBS[row.net])))
+        run(
+            "finetune", sparse / PROTOTXT, sparse / CAFFEMODEL, "-o", out, "--data", pictures,
+            "--teacher", of / "backbone.prototxt", "--teacher-weights", of / "backbone.caffemodel",
+            "--recipe", recipe, *NETS[row.net][2], "--resize", 480, "--crop", 224,
+            "--threads", 1, "--workers", 1, *(["--resume"] if out.exists() else []),
         )  # fmt: skip
     return [out / PROTOTXT, out / CAFFEMODEL]
 
 
-def accuracy(data: Path, work: Path, name: str, model: Path, keep: int | None) -> Path:
+def accuracy(data: Path, work: Path, name: str, model: Path, keep: float | None) -> Path:
     """Detect in the test pictures unless that was done; return the folder."""
     out = work / name / ("full" if keep is None else f"keep-{keep}")
     option = ["--no-cascade"] if keep is None else ["--keep", keep]

@@ -6,9 +6,10 @@ WORK is that of detection_accuracy.py (its detectors and windows; rows ``…-688
 ``…-688-faster``). All forms of a detector run alternately on each picture, in one process; a first
 round on every picture makes the plans and is not counted. Windows come from a file and are not
 counted. For ZF-5 and CaffeNet there are no
-weights to be had: they are random, and the fc layers get the zeros of the SCNN paper (85 and 68 %);
-CaffeNet's sparse convolutions are those of DATA/caffenet_conv. Times do not depend on the values;
-of the random ones 10 windows a picture are made to score, as many as a trained detector finds.
+weights to be had: they are random, and the fc layers get the zeros of the SCNN paper (85 and 68 %).
+CaffeNet's sparse convolutions are those of DATA/caffenet_conv, which were really trained; ZF-5's
+get as many zeros, at random. Times do not depend on the values; of the random ones 10 windows a
+picture are made to score, as many as a trained detector finds.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from caffe_scnn.model.net import Net
 from caffe_scnn.preprocess import Preprocess
 
 MODELS = Path(__file__).parents[2] / "models"
+KEEP = 0.1  # of the windows pass the rejection
 TINY = np.float32(1e-12)  # in the place of a zero: dense to the engine, the same to the result
 
 
@@ -76,7 +78,7 @@ def random_detector(name: str, levels: tuple[int, ...]) -> tuple[DetectorModel, 
     """Return a detector with dense random weights, and one with the paper's zeros in its fc."""
     random = np.random.default_rng(0)
     net = random_net(name)
-    settings = DetectorSettings(VOC_CLASSES, "conv5", (688,), levels, keep=110)
+    settings = DetectorSettings(VOC_CLASSES, "conv5", (688,), levels)
     backbone = Backbone(net, "conv5", Preprocess(), threads=1)
     pooled = backbone.channels * sum(level * level for level in levels)
     fc = cut_fc_net(net, "fc7", pooled)
@@ -92,13 +94,17 @@ def random_detector(name: str, levels: tuple[int, ...]) -> tuple[DetectorModel, 
     return model, replace(model, fc=zeros)
 
 
-def with_sparse_convolutions(model: DetectorModel, data: Path) -> DetectorModel:
-    """Return CaffeNet's detector with convolutions that were really trained to be sparse."""
-    net = model.backbone.copy()
+def with_sparse_convolutions(name: str, model: DetectorModel, data: Path) -> DetectorModel:
+    """Return a detector with the convolutions of a trained sparse CaffeNet, or as many zeros."""
     with np.load(data / "caffenet_conv" / "top1_0.56256_L1.npz") as file:
-        for layer in net:
-            if layer.name in file:
-                layer.blobs = [file[layer.name].astype(np.float32), *layer.blobs[1:]]
+        trained = {key: file[key].astype(np.float32) for key in file}
+    if name != "caffenet":
+        zeros = {key: float(np.mean(weights == 0)) for key, weights in trained.items()}
+        return replace(model, backbone=sparse(model.backbone, zeros))
+    net = model.backbone.copy()
+    for layer in net:
+        if layer.name in trained:
+            layer.blobs = [trained[layer.name], *layer.blobs[1:]]
     return replace(model, backbone=net)
 
 
@@ -136,13 +142,15 @@ def compare(name: str, forms: dict[str, DetectorModel], pictures, proposer, thre
 
 
 def forms_of(model: DetectorModel, small: DetectorModel, scales) -> dict[str, DetectorModel]:
-    """Return the dense full model, the cascade alone, and the cascade on sparse nets."""
-    settings = replace(model.settings, scales=scales, keep=110)
+    """Return the dense full model, the cascade alone, and the cascade on sparse layers."""
+    settings = replace(model.settings, scales=scales, keep=KEEP)
     full = replace(settings, keep=None)
     solid = replace(model, backbone=dense(model.backbone), fc=dense(model.fc))
+    sparse_fc = {"sparse fc, cascade": replace(solid, settings=settings, fc=small.fc)}
     return {
         "dense, all windows": replace(solid, settings=full),
         "dense, cascade": replace(solid, settings=settings),
+        **(sparse_fc if model.fc is not None else {}),
         "sparse, all windows": replace(small, settings=full),
         "sparse, cascade": replace(small, settings=settings),
     }
@@ -169,9 +177,7 @@ def main() -> None:
     for name, levels in (("zf5_spp", (1, 2, 3, 6)), ("caffenet", (6,))):
         model, small = random_detector(name, levels)
         model = calibrated(model, pictures[0], proposer)
-        small = replace(small, heads=model.heads)
-        if name == "caffenet":
-            small = with_sparse_convolutions(small, data)
+        small = with_sparse_convolutions(name, replace(small, heads=model.heads), data)
         pairs[name] = model, small
     for name, (model, small) in pairs.items():
         for label, scales in (("688", (688,)), ("five scales", PAPER_SCALES)):

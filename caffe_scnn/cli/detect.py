@@ -18,6 +18,7 @@ from caffe_scnn.cli.integers import INTEGERS
 from caffe_scnn.cli.models import FILE, FORMATS, Output
 from caffe_scnn.cli.opening import threads_option, tune_option
 from caffe_scnn.cli.progress import progress
+from caffe_scnn.cli.windows import WINDOWS
 from caffe_scnn.detect.album import write_album
 from caffe_scnn.detect.detector import Running
 from caffe_scnn.detect.many import Job, Result, detect_many, write_run, write_voc
@@ -99,7 +100,12 @@ override_options = grouped(
     "overrides",
     _overrides,
     click.option("--no-cascade", is_flag=True, help="Reject no window: the full model."),
-    click.option("--keep", type=click.IntRange(min=1), help="Windows that pass the rejection."),
+    click.option(
+        "--keep",
+        type=WINDOWS,
+        metavar="N|SHARE",
+        help="Windows of a picture that pass the rejection; up to 1: their share.",
+    ),
     click.option("--reject-below", type=float, help="Least score of the rejection classifier."),
     click.option("--scales", type=INTEGERS, help="Shorter sides of the scaled pictures."),
     click.option("--threshold", type=float, help="Least score of a detection."),

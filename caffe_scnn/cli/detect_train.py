@@ -18,6 +18,7 @@ from caffe_scnn.cli.models import FILE, FORMATS, Output
 from caffe_scnn.cli.opening import seed_option, threads_option
 from caffe_scnn.cli.steps import Steps
 from caffe_scnn.cli.voc_classes import classes_option
+from caffe_scnn.cli.windows import WINDOWS
 from caffe_scnn.detect.detector import Running
 from caffe_scnn.detect.mining import MiningSettings
 from caffe_scnn.detect.model_folder import DetectorSettings
@@ -122,10 +123,11 @@ map_options = grouped(
     ),
     click.option(
         "--keep",
-        type=click.IntRange(min=1),
-        default=110,
+        type=WINDOWS,
+        metavar="N|SHARE",
+        default=0.1,
         show_default=True,
-        help="Windows of a picture that pass the rejection.",
+        help="Windows of a picture that pass the rejection; up to 1: their share.",
     ),
 )
 
@@ -133,8 +135,8 @@ recall_option = click.option(
     "--recall",
     type=click.FloatRange(0, 1, min_open=True),
     metavar="FRACTION",
-    help="Instead of --keep: so many that this fraction of the objects that the full model finds "
-    "in held-out pictures passes.",
+    help="Instead of --keep: the share with which this fraction of the objects that the full model "
+    "finds in held-out pictures passes.",
 )
 
 pixel_options = grouped(

@@ -21,7 +21,7 @@ from caffe_scnn.detect.stages import (
     SppPool,
     Stage,
 )
-from caffe_scnn.detect.stages.fc import FC, equal_batches
+from caffe_scnn.detect.stages.fc import FC
 from caffe_scnn.detect.stages.spp_pool import POOLED
 from caffe_scnn.engine import Executor
 from caffe_scnn.errors import ModelError
@@ -98,7 +98,7 @@ def build(model: DetectorModel, proposer: Proposer, running: Running | None = No
     stages.append(SppPool.of(backbone, settings, running.threads))
     if model.fc is not None:
         executor = Executor(model.fc, threads=running.threads, tune=running.tune)
-        stages.append(Fc(executor, equal_batches(settings.keep)))
+        stages.append(Fc(executor))
     source = POOLED if model.fc is None else FC
     stages.append(Classify(source, heads.weights, heads.bias, softmax))
     thin = Nms(settings.threshold, settings.overlap, settings.limit)

@@ -48,8 +48,9 @@ class DetectorSettings:
         Pixels; see :class:`~caffe_scnn.detect.geometry.MapGeometry`.
     coarse_levels : tuple of int
         Levels that the rejection looks at.
-    keep : int, optional
-        Windows of a picture that pass the rejection; None: no rejection unless ``reject_below``.
+    keep : float, optional
+        Windows of a picture that pass the rejection; up to 1: their share. None: no rejection
+        unless ``reject_below``.
     reject_below : float, optional
         Least score of the rejection classifier.
     reject_overlap : float
@@ -71,9 +72,9 @@ class DetectorSettings:
     pooling: str = "spp-net"
     rounding: float | None = None
     coarse_levels: tuple[int, ...] = (1, 2)
-    keep: int | None = None
+    keep: float | None = None
     reject_below: float | None = None
-    reject_overlap: float = 0.9
+    reject_overlap: float = 0.8
     scores: str = "svm"
     threshold: float = -1.5
     overlap: float = 0.3
@@ -99,8 +100,10 @@ class DetectorSettings:
             raise FormatError(f'pooling "{self.pooling}" is none of {", ".join(POOLINGS)}')
         if self.scores not in ("svm", "softmax"):
             raise FormatError(f'scores "{self.scores}" is none of svm, softmax')
-        if self.keep is not None and self.keep < 1:
-            raise FormatError(f"keep must be at least 1 window, not {self.keep}")
+        if self.keep is not None and (self.keep <= 0 or (self.keep > 1 and self.keep % 1)):
+            raise FormatError(
+                f"keep must be a number of windows, or a share of them up to 1, not {self.keep}"
+            )
         if not 0 <= self.overlap <= 1 or self.limit < 1:
             raise FormatError(f"overlap {self.overlap} must be 0 … 1, limit {self.limit} from 1")
 

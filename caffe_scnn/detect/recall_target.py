@@ -1,4 +1,4 @@
-"""How many windows must pass the rejection, measured on pictures it has not seen."""
+"""Which share of the windows must pass the rejection, measured on pictures it has not seen."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def best_first(boxes: Boxes, scores: Float32, different: float) -> NDArray[np.in
     return np.concatenate([order[single], order[~single]])
 
 
-def found_ranks(
+def found_shares(
     picture: TrainingPicture, scores: Float32, order: NDArray[np.intp], above: float
-) -> NDArray[np.intp]:
-    """Say for each object that the full model finds how many windows must pass to keep it.
+) -> NDArray[np.float64]:
+    """Say for each object that the full model finds which share of windows must pass to keep it.
 
     Parameters
     ----------
@@ -54,10 +54,10 @@ def found_ranks(
     Returns
     -------
     ndarray of shape (found,)
-        Place, from 1, of the first window that overlaps the object by half and finds it.
-        Objects without such a window, and difficult ones, are not counted.
+        Place, from 1, of the first window that overlaps the object by half and finds it, over the
+        number of windows. Objects without such a window, and difficult ones, are not counted.
     """
-    ranks = []
+    shares = []
     for number, label in enumerate(picture.labels):
         hits = (
             (picture.nearest[order, label] == number)
@@ -65,13 +65,13 @@ def found_ranks(
             & (scores[order, label] > above)
         )
         if hits.any() and not picture.difficult[number]:
-            ranks.append(int(hits.argmax()) + 1)
-    return np.array(ranks, np.intp)
+            shares.append((int(hits.argmax()) + 1) / len(order))
+    return np.array(shares, np.float64)
 
 
-def windows_for(recall: float, ranks: NDArray[np.intp]) -> int:
-    """Return the fewest windows of a picture that keep a fraction of the objects found."""
-    if not len(ranks):
-        return 1
-    at = int(np.ceil(recall * len(ranks) - 1e-9))
-    return int(np.sort(ranks)[max(at, 1) - 1])
+def share_for(recall: float, shares: NDArray[np.float64]) -> float:
+    """Return the least share of the windows that keeps a fraction of the objects found."""
+    if not len(shares):
+        return 1.0
+    at = int(np.ceil(recall * len(shares) - 1e-9))
+    return float(np.sort(shares)[max(at, 1) - 1])

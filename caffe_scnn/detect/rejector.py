@@ -106,7 +106,7 @@ class RejectorFit:
         self.responses += other.responses
         self.counts += other.counts
 
-    def solve(self, ridge: float = 1e-3, fit_weight: float = 0.2) -> Rejector:
+    def solve(self, ridge: float = 3e-3, fit_weight: float = 0.8) -> Rejector:
         """Compute the rejector.
 
         Parameters

@@ -20,7 +20,7 @@ from caffe_scnn.detect.features import FeatureSource, References
 from caffe_scnn.detect.frame import Frame
 from caffe_scnn.detect.heads import Heads
 from caffe_scnn.detect.mining import MiningSettings, first_samples, hard_samples
-from caffe_scnn.detect.recall_target import best_first, found_ranks
+from caffe_scnn.detect.recall_target import best_first, found_shares
 from caffe_scnn.detect.regression import BoxRegression, train_regression
 from caffe_scnn.detect.rejector import Rejector, RejectorFit
 from caffe_scnn.detect.samples import TrainingSet
@@ -85,23 +85,23 @@ class Trained:
         The learnt reduction.
     samples : int
         Windows the classifiers were learnt from.
-    ranks : ndarray of int, optional
-        Of objects that the full model finds in pictures the rejection has not seen: how many
-        windows of their picture must pass to keep each.
+    shares : ndarray of float, optional
+        Of objects that the full model finds in pictures the rejection has not seen: which share of
+        the windows of their picture must pass to keep each.
     """
 
     heads: Heads
     fc: Net | None
     samples: int
-    ranks: NDArray[np.intp] | None
+    shares: NDArray[np.float64] | None
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """A rejection classifier, and the ranks of :class:`Trained`."""
+    """A rejection classifier, and the shares of :class:`Trained`."""
 
     rejector: Rejector
-    ranks: NDArray[np.intp]
+    shares: NDArray[np.float64]
 
 
 @dataclass
@@ -149,8 +149,8 @@ class Training:
         rejector = None if rejection is None else rejection.rejector
         heads = Heads(weights, machines["bias"], self._regression(), rejector)
         fc = None if reduction is None else reduction_net(reduction["layer"])
-        ranks = None if rejection is None else rejection.ranks
-        return Trained(heads, fc, len(machines["references"]), ranks)
+        shares = None if rejection is None else rejection.shares
+        return Trained(heads, fc, len(machines["references"]), shares)
 
     @property
     def _reduces(self) -> bool:
@@ -303,7 +303,7 @@ class Training:
         if not self.settings.rejection:
             return None
         found = self.checkpoint.step("rejection", lambda: self._reject(scores))
-        return Rejection(Rejector(found["weights"], found["bias"]), found["ranks"])
+        return Rejection(Rejector(found["weights"], found["bias"]), found["shares"])
 
     def _reject(self, scores: Callable[[Frame], Float32]) -> Arrays:
         pictures = self.data.pictures
@@ -319,7 +319,7 @@ class Training:
             fit.add(coarse, picture.windows, frame.picture.shape, picture.overlaps)
             advance()
         part = fits[0].solve() if len(pictures) > 1 else fits[1].solve()
-        ranks = [np.empty(0, np.intp)]
+        shares = [np.empty(0, np.float64)]
         for index in held:
             picture = pictures[index]
             frame = self.coarse.frame(index)
@@ -327,11 +327,11 @@ class Training:
             boxes = picture.windows[proposals]
             order = part.score(frame.features[COARSE][proposals], boxes, frame.picture.shape)
             best = proposals[best_first(boxes, order, self.different)]
-            ranks.append(found_ranks(picture, scores(self.pooled.frame(index)), best, above))
+            shares.append(found_shares(picture, scores(self.pooled.frame(index)), best, above))
             advance()
         fits[0].include(fits[1])
         whole = fits[0].solve()
-        return {"weights": whole.weights, "bias": whole.bias, "ranks": np.concatenate(ranks)}
+        return {"weights": whole.weights, "bias": whole.bias, "shares": np.concatenate(shares)}
 
     def _scores(
         self, weights: Float32, bias: Float32, reduction: Arrays | None, frame: Frame

@@ -14,7 +14,7 @@ from caffe_scnn.detect.fc_net import cut_fc_net
 from caffe_scnn.detect.features import FeatureSource
 from caffe_scnn.detect.model_folder import DetectorModel, DetectorSettings
 from caffe_scnn.detect.pyramid import Backbone
-from caffe_scnn.detect.recall_target import windows_for
+from caffe_scnn.detect.recall_target import share_for
 from caffe_scnn.detect.samples import TrainingSet
 from caffe_scnn.detect.stages import Fc, Pyramid, SppPool
 from caffe_scnn.detect.train import Notify, Training, TrainSettings
@@ -112,10 +112,10 @@ def train_detector(
     trained = training.run()
     if plan.training.softmax:
         settings = replace(settings, scores="softmax", threshold=SOFTMAX_THRESHOLD)
-    if trained.ranks is None:
+    if trained.shares is None:
         settings = replace(settings, keep=None, reject_below=None)
     elif plan.recall is not None:
-        settings = replace(settings, keep=windows_for(plan.recall, trained.ranks))
+        settings = replace(settings, keep=share_for(plan.recall, trained.shares))
     model = DetectorModel(settings, backbone.net, plan.preprocess, fc or trained.fc, trained.heads)
     return model, trained.samples
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_scnn import _kernels
-from caffe_scnn.engine.machine import cache_folder, processor
+from caffe_scnn.engine.machine import cache_folder, timed_on
 from caffe_scnn.engine.packing import Int64, block_channels
 from caffe_scnn.model.atomic import atomic_write
 
@@ -71,7 +71,7 @@ def costs_path() -> Path:
 def costs_for(isa: str) -> Costs:
     """Return the constants for an instruction set: fitted on this machine, or else as shipped."""
     try:
-        fitted = json.loads(costs_path().read_text())[processor()][isa]
+        fitted = json.loads(costs_path().read_text())[timed_on()][isa]
         return Costs(**{name: float(value) for name, value in fitted.items()})
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return COSTS[isa]
@@ -88,10 +88,10 @@ def keep_costs(isa: str, costs: Costs) -> None:
     path = costs_path()
     try:
         known = json.loads(path.read_text())
-        of_this = known[processor()]
+        of_this = known[timed_on()]
     except (OSError, ValueError, LookupError, TypeError):
         known, of_this = {}, {}
-    known[processor()] = {**of_this, isa: asdict(costs)}
+    known[timed_on()] = {**of_this, isa: asdict(costs)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         file.write(json.dumps(known, indent=1, sort_keys=True).encode())

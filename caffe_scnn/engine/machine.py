@@ -1,4 +1,4 @@
-"""What measured results are remembered by: the processor; and the folder where they are kept."""
+"""What times are remembered by: the processor and the kernels; and the folder that keeps them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import platform
 from functools import cache
 from pathlib import Path
+
+from caffe_scnn import _kernels
 
 
 def cache_folder() -> Path:
@@ -24,3 +26,8 @@ def processor() -> str:
     wanted = ("cpu family", "model\t", "model name")
     found = [line.split(":")[1].strip() for line in lines if line.startswith(wanted)]
     return " ".join([platform.machine(), *dict.fromkeys(found)])
+
+
+def timed_on() -> str:
+    """Name all that the time of a layer depends on, the layer apart."""
+    return f"{processor()} {_kernels.revision()}"

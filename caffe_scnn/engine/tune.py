@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from caffe_scnn import __version__
 from caffe_scnn.engine.choose import Tile
-from caffe_scnn.engine.machine import cache_folder, processor
+from caffe_scnn.engine.machine import cache_folder, timed_on
 from caffe_scnn.errors import OutputError
 from caffe_scnn.model.atomic import atomic_write
 
@@ -60,7 +59,7 @@ class Tuner:
         build : callable
             Makes the layer with a tile, as a function that runs it.
         """
-        key = f"{__version__} {processor()} {layer}"
+        key = f"{timed_on()} {layer}"
         by_size = {(t.op, t.rows, t.vectors, t.parts): t for t in tiles}
         found = by_size.get(tuple(self.known.get(key, ())))  # type: ignore[arg-type]
         if found is not None:

@@ -15,7 +15,7 @@ from caffe_scnn.detect.stages.base import Part
 from caffe_scnn.detect.stages.spp_pool import COARSE
 from caffe_scnn.engine.tensor import Float32
 
-CANDIDATES = 3  # times the windows to keep: the best so many are compared with each other
+CANDIDATES = 4  # times the windows to keep: the best so many are compared with each other
 
 
 @dataclass
@@ -25,8 +25,8 @@ class Reject:
     Parameters
     ----------
     rejector : Rejector
-    keep : int, optional
-        Windows that stay, in every picture.
+    keep : float, optional
+        Windows of a picture that stay; up to 1: their share, but at least one.
     threshold : float, optional
         A window with a lower score goes.
     different : float
@@ -37,9 +37,9 @@ class Reject:
     name: ClassVar[str] = "reject"
     part: ClassVar[Part] = Part.REST
     rejector: Rejector
-    keep: int | None = None
+    keep: float | None = None
     threshold: float | None = None
-    different: float = 0.9
+    different: float = 0.8
 
     def run(self, frame: Frame) -> None:
         """Drop windows; those that stay keep their order."""
@@ -47,8 +47,10 @@ class Reject:
         order = np.argsort(-scores, kind="stable")
         if self.threshold is not None:
             order = order[scores[order] >= self.threshold]
-        if self.keep is not None and len(order) > self.keep:
-            order = self._best(frame, scores, order, self.keep)
+        if self.keep is not None:
+            keep = allowed(self.keep, len(scores))
+            if len(order) > keep:
+                order = self._best(frame, scores, order, keep)
         frame.keep(np.sort(order))
 
     def _best(
@@ -58,3 +60,8 @@ class Reject:
         candidates = order[: CANDIDATES * keep]
         best = best_first(frame.boxes[candidates], scores[candidates], self.different)
         return candidates[best[:keep]]
+
+
+def allowed(keep: float, windows: int) -> int:
+    """Return how many of a picture's windows may pass: a number, or up to 1 a share of them."""
+    return int(keep) if keep > 1 else max(1, int(keep * windows + 1e-9))

@@ -34,7 +34,7 @@ class InnerProductOp(Op):
         self.rows, (self.outputs, self.size) = node.spec.rows, node.spec.weights.shape
         self.threads = threads_for(self.nonzero_macs, context.threads)
         self.finish = finish_of(node.spec.bias, node.finish)
-        density = np.count_nonzero(node.spec.weights) / node.spec.weights.size
+        density = self.nonzero_macs / self.macs
         cost = REGULAR_COST if has_regular_part(context.isa) else GATHER_COST
         sparse = density * cost < 1 and self.size <= LARGEST_COLUMN
         self.product: _Vector | _SparseVector | _Batch
