@@ -14,7 +14,7 @@ from caffe_scnn.engine.arena import allocate
 from caffe_scnn.engine.choose import Shape, choose_tile
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
 from caffe_scnn.engine.tensor import ALIGNMENT
-from caffe_scnn.engine.threads import resolve_threads, threads_for
+from caffe_scnn.engine.threads import MULTIPLY_ADD, resolve_threads, threads_for
 from caffe_scnn.errors import KernelError
 
 Float32 = NDArray[np.float32]
@@ -154,6 +154,6 @@ def spmm(
         Planes(0, m, 1, n, n, 0, n),
         None,
         1,
-        threads_for(packed.nonzeros * n, resolve_threads(threads)),
+        threads_for(MULTIPLY_ADD * packed.nonzeros * n, resolve_threads(threads)),
     )
     return result

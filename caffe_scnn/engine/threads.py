@@ -7,9 +7,11 @@ import os
 from caffe_scnn import _kernels
 from caffe_scnn.errors import KernelError
 
-# Below this many multiply-accumulates (some 20 µs) a parallel region costs more than it saves.
-SERIAL_WORK = 1_500_000
-MOVED = 16  # a value that is only read and written takes as long as so many of them
+# Below this many cycles (some 6 µs) a parallel region costs more than it saves.
+SERIAL_CYCLES = 20_000
+# Cycles of one dense multiply-accumulate, of a value that is only read and written, and of a
+# weight that is read once from memory.
+MULTIPLY_ADD, MOVED, STREAMED = 1 / 30, 1 / 2, 3 / 4
 
 
 def resolve_threads(threads: int | None) -> int:
@@ -33,6 +35,6 @@ def resolve_threads(threads: int | None) -> int:
     return available if threads is None else threads
 
 
-def threads_for(work: int, threads: int) -> int:
-    """Return 1 for work (in multiply-accumulates) too small to share, else ``threads``."""
-    return 1 if work < SERIAL_WORK else threads
+def threads_for(cycles: float, threads: int) -> int:
+    """Return 1 for work (in cycles of one thread) too small to share, else ``threads``."""
+    return 1 if cycles < SERIAL_CYCLES else threads

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from caffe_scnn import _kernels
 from caffe_scnn._kernels import best_isa
 from caffe_scnn.engine.tensor import Float32
-from caffe_scnn.engine.threads import resolve_threads, threads_for
+from caffe_scnn.engine.threads import MOVED, resolve_threads, threads_for
 
 CHANNELS = 16  # SCNN_SPP_CHANNELS: channels that lie side by side in a cell of a blocked map
 
@@ -127,7 +127,7 @@ def pool_windows(
     sides = np.array(bins.levels, np.int32)
     before = channels * (np.cumsum(sides.astype(np.int64) ** 2) - sides.astype(np.int64) ** 2)
     rows = np.arange(len(bins)) if index is None else np.asarray(index)
-    work = len(bins) * bins.size(channels) * 8
+    cycles = MOVED * len(bins) * bins.size(channels)
     _kernels.spp(
         best_isa(isa),
         cells,
@@ -139,6 +139,6 @@ def pool_windows(
         rows.astype(np.int64),
         bins.lowest,
         out,
-        threads_for(work, resolve_threads(threads)),
+        threads_for(cycles, resolve_threads(threads)),
     )
     return out

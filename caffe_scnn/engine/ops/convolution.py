@@ -37,7 +37,6 @@ class ConvolutionOp(Op):
         assert isinstance(spec, ConvolutionSpec)
         self.source, self.target = context.tensors[node.reads[0]], self.writes[0]
         self.residual = context.tensors[node.residual] if node.residual else None
-        self.threads = threads_for(self.nonzero_macs, context.threads)
         strided = max(spec.stride) > 1
         self.planes = context.scratch[0] if strided else self.source
         self.phases = split_into(self.planes, spec, context.isa) if strided else None
@@ -72,6 +71,7 @@ class ConvolutionOp(Op):
         size = self.target.height, self.target.width
         tiles = rank_tiles(context.isa, weights, spec.group, shape, context.unread, size)
         tile = tiles[0]
+        self.threads = threads_for(tile.cycles, context.threads)
         if context.tuner:
             nonzeros = np.count_nonzero(weights)
             layer = f"{context.isa} {weights.shape} {spec.group} {shape} {run} {nonzeros}"

@@ -12,7 +12,7 @@ from caffe_scnn.engine.nodes import Node, Value
 from caffe_scnn.engine.ops.base import Context, Op
 from caffe_scnn.engine.ops.finish import finish_of
 from caffe_scnn.engine.tensor import Border, Float32
-from caffe_scnn.engine.threads import threads_for
+from caffe_scnn.engine.threads import MULTIPLY_ADD, threads_for
 from caffe_scnn.layers.base import ConvolutionSpec, Weights
 
 
@@ -47,7 +47,7 @@ class DepthwiseOp(Op):
         if slope is not None:
             slope = np.broadcast_to(np.float32(slope), len(weights)).copy()
         # a plane's few sums cost up to three times what they would in a dense layer
-        self.threads = threads_for(3 * self.macs, context.threads)
+        self.threads = threads_for(3 * MULTIPLY_ADD * self.macs, context.threads)
         self.convolution = Depthwise(
             context.isa,
             weights,

@@ -15,7 +15,7 @@ from caffe_scnn.engine.ops.finish import apply_finish, finish_of
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
 from caffe_scnn.engine.sparse_vector import LARGEST_COLUMN, SparseVector, has_regular_part
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
-from caffe_scnn.engine.threads import threads_for
+from caffe_scnn.engine.threads import STREAMED, threads_for
 from caffe_scnn.layers.base import InnerProductSpec
 
 # A non-zero costs about as much as this many dense weights that stream from memory: one that is
@@ -32,18 +32,20 @@ class InnerProductOp(Op):
         super().__init__(node, context)
         assert isinstance(node.spec, InnerProductSpec)
         self.rows, (self.outputs, self.size) = node.spec.rows, node.spec.weights.shape
-        self.threads = threads_for(self.nonzero_macs, context.threads)
         self.finish = finish_of(node.spec.bias, node.finish)
         density = self.nonzero_macs / self.macs
         cost = REGULAR_COST if has_regular_part(context.isa) else GATHER_COST
         sparse = density * cost < 1 and self.size <= LARGEST_COLUMN
+        cycles = STREAMED * self.macs * min(1.0, density * cost)
         self.product: _Vector | _SparseVector | _Batch
         if self.rows > 1:
             self.product = _Batch(node.spec, self.finish, context, self.rows)
+            cycles = self.product.cycles
         elif sparse:
             self.product = _SparseVector(node.spec, context.isa)
         else:
             self.product = _Vector(node.spec, context.isa)
+        self.threads = threads_for(cycles, context.threads)
         self.kernel = self.product.kernel
         self.why = self.product.why or f"density {density:.3f}: " + (
             "fewer bytes than dense" if sparse else "dense rows stream from memory"
@@ -117,7 +119,7 @@ class _Batch:
             base=0,
         )
         self.kernel, self.why = f"f32_{tile.kernel}__{context.isa}", tile.why
-        self.nbytes = streams.nbytes
+        self.nbytes, self.cycles = streams.nbytes, tile.cycles
 
     def run(self, arena: Float32, x: Float32, y: Float32, threads: int) -> None:
         self.inputs.array(arena)[0, :, 0] = x.T

@@ -14,7 +14,7 @@ from caffe_scnn.engine.ops.base import Context, Op
 from caffe_scnn.engine.ops.finish import finish_of
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
-from caffe_scnn.engine.threads import threads_for
+from caffe_scnn.engine.threads import MULTIPLY_ADD, threads_for
 from caffe_scnn.engine.winograd import Bands, filter_coefficients, product_tile, slots
 from caffe_scnn.layers.base import ConvolutionSpec
 
@@ -30,7 +30,7 @@ class WinogradOp(Op):
         assert isinstance(spec, ConvolutionSpec)
         self.source, self.target = context.tensors[node.reads[0]], self.writes[0]
         self.residual = context.tensors[node.residual] if node.residual else None
-        self.threads = threads_for(self.nonzero_macs, context.threads)
+        self.threads = threads_for(MULTIPLY_ADD * self.nonzero_macs, context.threads)
         self.bands = Bands.of(node, node.winograd)
         self.coefficients, self.products = map(self._band_planes, context.scratch)
         finish = finish_of(spec.bias, node.finish)
