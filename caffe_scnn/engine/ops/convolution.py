@@ -47,7 +47,8 @@ class ConvolutionOp(Op):
         run = Run(self.target.height, self.target.width, self.planes.pitch, self.target.pitch)
         by_tap = spec.weights.reshape(*spec.weights.shape[:2], -1)[:, :, order]
         weights = by_tap.reshape(len(by_tap), -1)
-        shape = Shape(run.size, self.planes.channels, int(np.ptp(tap)))
+        whole = run.pitch == run.out_pitch
+        shape = Shape(run.size, self.planes.channels, int(np.ptp(tap)), whole)
         finish = finish_of(spec.bias, node.finish)
 
         def pack(tile: Tile) -> tuple[Kernel, int]:
