@@ -107,8 +107,8 @@ class DenseCosts:
     store: float  # transposing and storing one vector of channels of all pixels
 
 
-# Cycles by which storing a vector takes longer where rows of the output are not as far apart as
-# those of the run: 1x1 layers of 14 to 56 pixels a side, against the dense tiles, which do not mind.
+# Cycles by which storing a vector takes longer where the output has another distance between rows
+# than the run; found on 1x1 layers of 14 to 56 pixels a side. The dense tiles do not mind.
 ELSEWHERE = 5.0
 DENSE_COSTS = {"avx512": DenseCosts(0.475, 0.75, 92)}  # the ISA that has such tiles
 
