@@ -74,7 +74,7 @@ class DetectorSettings:
     coarse_levels: tuple[int, ...] = (1, 2)
     keep: float | None = None
     reject_below: float | None = None
-    reject_overlap: float = 0.8
+    reject_overlap: float = 0.9
     scores: str = "svm"
     threshold: float = -1.5
     overlap: float = 0.3

@@ -39,7 +39,7 @@ class Reject:
     rejector: Rejector
     keep: float | None = None
     threshold: float | None = None
-    different: float = 0.8
+    different: float = 0.9
 
     def run(self, frame: Frame) -> None:
         """Drop windows; those that stay keep their order."""
