@@ -73,37 +73,37 @@ class Row:
 
 
 ROWS = {
-    "mobilenet-conv12": Row("mobilenet", "conv12/pw", keeps=(220, 110, 55)),
+    "mobilenet-conv12": Row("mobilenet", "conv12/pw", keeps=(0.2, 0.1, 0.05)),
     "mobilenet-conv12-321": Row("mobilenet", "conv12/pw", "1,2,3"),
     "mobilenet-conv12-31": Row("mobilenet", "conv12/pw", "1,3"),
     "mobilenet-conv12-1": Row("mobilenet", "conv12/pw", "1"),
     "mobilenet-conv11": Row("mobilenet", "conv11/pw"),
     "mobilenet-conv12-reduced": Row(
-        "mobilenet", "conv12/pw", keeps=(110,), more=("--reduction", "1024")
+        "mobilenet", "conv12/pw", keeps=(0.1,), more=("--reduction", "1024")
     ),
-    "mobilenet-conv12-688": Row("mobilenet", "conv12/pw", scales="688", keeps=(110,)),
+    "mobilenet-conv12-688": Row("mobilenet", "conv12/pw", scales="688", keeps=(0.1,)),
     "mobilenet-conv12-5": Row(
-        "mobilenet", "conv12/pw", scales="480,576,688,864,1200", keeps=(110,)
+        "mobilenet", "conv12/pw", scales="480,576,688,864,1200", keeps=(0.1,)
     ),
     "mobilenet-conv12-688-faster": Row(
-        "mobilenet", "conv12/pw", scales="688", keeps=(110,), of="mobilenet-conv12-688", macs=0.3
+        "mobilenet", "conv12/pw", scales="688", keeps=(0.1,), of="mobilenet-conv12-688", macs=0.3
     ),
-    "squeezenet-fire9": Row("squeezenet", "fire9/concat", keeps=(220, 110, 55)),
+    "squeezenet-fire9": Row("squeezenet", "fire9/concat", keeps=(0.2, 0.1, 0.05)),
     "squeezenet-fire9-321": Row("squeezenet", "fire9/concat", "1,2,3"),
     "squeezenet-fire9-31": Row("squeezenet", "fire9/concat", "1,3"),
     "squeezenet-fire9-1": Row("squeezenet", "fire9/concat", "1"),
     "squeezenet-fire8": Row("squeezenet", "fire8/concat"),
-    "squeezenet-fire9-688": Row("squeezenet", "fire9/concat", scales="688", keeps=(110,)),
+    "squeezenet-fire9-688": Row("squeezenet", "fire9/concat", scales="688", keeps=(0.1,)),
     "squeezenet-fire9-688-faster": Row(
         "squeezenet",
         "fire9/concat",
         scales="688",
-        keeps=(110,),
+        keeps=(0.1,),
         of="squeezenet-fire9-688",
         macs=0.3,
     ),
     "squeezenet-fire9-5": Row(
-        "squeezenet", "fire9/concat", scales="480,576,688,864,1200", keeps=(110,)
+        "squeezenet", "fire9/concat", scales="480,576,688,864,1200", keeps=(0.1,)
     ),
 }
 

@@ -35,7 +35,7 @@ from caffe_scnn.model.net import Net
 from caffe_scnn.preprocess import Preprocess
 
 MODELS = Path(__file__).parents[2] / "models"
-KEEP = 110  # windows that pass the rejection
+KEEP = 0.1  # of the windows pass the rejection
 TINY = np.float32(1e-12)  # in the place of a zero: dense to the engine, the same to the result
 
 

@@ -125,7 +125,7 @@ map_options = grouped(
         "--keep",
         type=WINDOWS,
         metavar="N|SHARE",
-        default=110,
+        default=0.1,
         show_default=True,
         help="Windows of a picture that pass the rejection; up to 1: their share.",
     ),
