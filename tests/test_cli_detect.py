@@ -238,6 +238,9 @@ def test_detecting_refuses_what_cannot_work(world, tmp_path):
     done = call(*detect(world, tmp_path / "x"))
     assert done.exit_code == 2 and "give IMAGE files" in done.stderr
     picture = next((world / "kit/VOC2007/JPEGImages").iterdir())
+    for keep in (0, 1.5, "many"):
+        done = call(*detect(world, tmp_path / "x", picture, "--keep", keep))
+        assert done.exit_code == 2 and "no number of windows and no share" in done.stderr
     said = refusal(*detect(world, tmp_path / "x", picture, picture))
     assert "has the name of" in said
 
@@ -252,3 +255,11 @@ def test_detecting_needs_no_learning_library(world, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_a_share_of_each_pictures_windows_passes(world, tmp_path):
+    voc = ("--voc", world / "kit")
+    assert call(*detect(world, tmp_path / "out", *voc, "--keep", 0.25)).exit_code == 0
+    stages = json.loads((tmp_path / "out/run.json").read_text())["stages"]
+    (reject,) = (stage for stage in stages if stage["name"] == "reject")
+    assert 0.2 < reject["windows_out"] / reject["windows_in"] <= 0.25
