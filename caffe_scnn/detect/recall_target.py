@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_scnn.detect.boxes import Boxes, overlap
+from caffe_scnn.detect.boxes import Boxes, nms
 from caffe_scnn.detect.samples import TrainingPicture
 from caffe_scnn.engine.tensor import Float32
 
 FOUND_OVERLAP = 0.5
 
 
-def best_first(boxes: Boxes, scores: Float32, different: float) -> NDArray[np.intp]:
+def best_first(
+    boxes: Boxes, scores: Float32, different: float, limit: int | None = None
+) -> NDArray[np.intp]:
     """Order windows by score, those that nearly equal a better one behind all others.
 
     Parameters
@@ -21,19 +23,19 @@ def best_first(boxes: Boxes, scores: Float32, different: float) -> NDArray[np.in
     scores : ndarray of shape (n,)
     different : float
         Windows that overlap by more are nearly equal.
+    limit : int, optional
+        Only the first so many.
 
     Returns
     -------
-    ndarray of shape (n,)
+    ndarray of shape (n,) or (limit,)
         Indices.
     """
+    single = nms(boxes, scores, different, limit)
+    copies = np.ones(len(boxes), bool)
+    copies[single] = False
     order = np.argsort(-scores, kind="stable")
-    alike = overlap(boxes[order, None], boxes[None, order]) > different
-    single = np.ones(len(order), bool)
-    for at in range(len(order)):
-        if single[at]:
-            single[at + 1 :] &= ~alike[at, at + 1 :]
-    return np.concatenate([order[single], order[~single]])
+    return np.concatenate([single, order[copies[order]]])[:limit]
 
 
 def found_shares(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from caffe_scnn.detect.frame import Frame
 from caffe_scnn.detect.recall_target import best_first
@@ -15,7 +14,7 @@ from caffe_scnn.detect.stages.base import Part
 from caffe_scnn.detect.stages.spp_pool import COARSE
 from caffe_scnn.engine.tensor import Float32
 
-CANDIDATES = 4  # times the windows to keep: the best so many are compared with each other
+CANDIDATES = 4  # times the windows to keep: so many of the best are compared with each other
 
 
 @dataclass
@@ -47,19 +46,11 @@ class Reject:
         order = np.argsort(-scores, kind="stable")
         if self.threshold is not None:
             order = order[scores[order] >= self.threshold]
-        if self.keep is not None:
+        if self.keep is not None and len(order):
             keep = allowed(self.keep, len(scores))
-            if len(order) > keep:
-                order = self._best(frame, scores, order, keep)
+            order = order[: CANDIDATES * keep]
+            order = order[best_first(frame.boxes[order], scores[order], self.different, keep)]
         frame.keep(np.sort(order))
-
-    def _best(
-        self, frame: Frame, scores: Float32, order: NDArray[np.intp], keep: int
-    ) -> NDArray[np.intp]:
-        """Choose ``keep`` windows, first those that no better one nearly equals."""
-        candidates = order[: CANDIDATES * keep]
-        best = best_first(frame.boxes[candidates], scores[candidates], self.different)
-        return candidates[best[:keep]]
 
 
 def allowed(keep: float, windows: int) -> int:
