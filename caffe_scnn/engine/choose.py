@@ -25,6 +25,11 @@ from caffe_scnn.model.atomic import atomic_write
 
 NEAR_BYTES = 40 * 1024  # pixels of a tile that the first-level cache keeps
 MIDDLE_BYTES = 80 * 1024  # that it half keeps
+PAGE_BYTES, LINE_BYTES = 4096, 64
+# Input and output of a layer that the last-level cache keeps; cycles until a line comes from memory
+# that was not read ahead, and lines of a strip until they are.
+CACHED_BYTES = 16 << 20
+LINE_WAIT, LINES_WAITED = 55.0, 4
 PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256)
 # Channels of a part: few are too few for small layers, and many parts pay on the thousands of
 # inputs of fully connected ones, whose pixels otherwise come from beyond the second-level cache.
@@ -184,7 +189,11 @@ class Candidates:
     def cycles(self, costs: Costs) -> NDArray[np.float64]:
         """Predict the cycles of whole layers (one item)."""
         whole, rest = np.divmod(-(-self.shape.run // self.lanes), self.vectors)
-        return whole * self._tile(costs, self.vectors) + (rest > 0) * self._tile(costs, rest)
+        outputs = self.blocks * self.rows
+        strips = (whole + (rest > 0)) * strip_cycles(self.shape, outputs, self.vectors * self.lanes)
+        return (
+            strips + whole * self._tile(costs, self.vectors) + (rest > 0) * self._tile(costs, rest)
+        )
 
     def _tile(self, costs: Costs, size: Int64) -> NDArray[np.float64]:
         """Predict the cycles of all blocks of one tile of ``size`` vectors."""
@@ -204,6 +213,19 @@ class Candidates:
         stores = self.blocks * self.rows * size * (store + (self.parts - 1) * costs.partial)
         result: NDArray[np.float64] = streams + ends + stores
         return result
+
+
+def strip_cycles(shape: Shape, outputs: Int64 | int, pixels: Int64 | int) -> NDArray[np.float64]:
+    """Predict what it costs to reach the strips of all planes that a tile of pixels touches.
+
+    Strips of planes larger than a page lie apart, and what reads ahead by itself begins anew on
+    each: of maps that come from memory so many lines of each strip are waited for.
+    """
+    planes = np.asarray(shape.channels + outputs)
+    far = (4 * shape.run * planes > CACHED_BYTES) & (4 * shape.run > PAGE_BYTES)
+    lines = np.clip(4 * np.asarray(pixels) / LINE_BYTES, 1, LINES_WAITED)
+    found: NDArray[np.float64] = np.where(far, LINE_WAIT * lines * planes, 0.0)
+    return found
 
 
 def tile_sizes(isa: str, wanted: str = "sconv") -> tuple[dict[int, list[int]], int]:
@@ -302,7 +324,10 @@ def rank_tiles(
         for (rows, vectors, parts), cost in zip(sizes, cycles.tolist(), strict=True)
     ]
     if size is not None and skip is None:
-        ranked += dense_tiles(isa, weights, groups, *size)
+        for tile in dense_tiles(isa, weights, groups, *size):
+            strips = size[0] * -(-size[1] // tile.rows)
+            wait = strips * float(strip_cycles(shape, len(weights), tile.rows))
+            ranked.append(replace(tile, cycles=tile.cycles + wait))
     ranked.sort(key=lambda tile: tile.cycles)
     return [replace(ranked[0], why=_reason(ranked, weights)), *ranked[1:]]
 

@@ -12,7 +12,6 @@ from caffe_scnn.detect.recall_target import best_first
 from caffe_scnn.detect.rejector import Rejector
 from caffe_scnn.detect.stages.base import Part
 from caffe_scnn.detect.stages.spp_pool import COARSE
-from caffe_scnn.engine.tensor import Float32
 
 CANDIDATES = 4  # times the windows to keep: so many of the best are compared with each other
 
