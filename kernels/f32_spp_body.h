@@ -32,6 +32,14 @@ INLINE void ISA(spp_level)(const float *cells, int width, int bins, int step, co
         }
 }
 
+/* Bins side by side for each channel; few bins are worth a loop of their own. */
+INLINE void ISA(spp_store)(const float *result, int bins, int channels, float *out)
+{
+    for (int c = 0; c < channels; c++)
+        UNROLL for (int bin = 0; bin < bins; bin++)
+            out[c * bins + bin] = result[bin * SCNN_SPP_CHANNELS + c];
+}
+
 void ISA(f32_spp)(const scnn_spp *spp, const int32_t *bounds, const float *map, float *scratch,
                   float *out, int32_t first, int32_t channels)
 {
@@ -48,9 +56,12 @@ void ISA(f32_spp)(const scnn_spp *spp, const int32_t *bounds, const float *map, 
         rows += 2 * bins;
         columns += 2 * bins;
         float *at = out + spp->at[level] + (int64_t)first * all;
-        for (int c = 0; c < channels; c++)
-            for (int bin = 0; bin < all; bin++)
-                at[c * all + bin] = result[bin * SCNN_SPP_CHANNELS + c];
+        if (all == 1)
+            ISA(spp_store)(result, 1, channels, at);
+        else if (all == 4)
+            ISA(spp_store)(result, 4, channels, at);
+        else
+            ISA(spp_store)(result, all, channels, at);
     }
 }
 #undef SPP_VECTORS

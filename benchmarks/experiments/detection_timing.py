@@ -4,7 +4,7 @@
 
 WORK is that of detection_accuracy.py (its detectors and windows; rows ``…-688`` and
 ``…-688-faster``). All forms of a detector run alternately on each picture, in one process; a first
-round on every picture makes the plans and is not counted, of three more the fastest counts. Windows
+round on every picture makes the plans and is not counted, of three more the median counts. Windows
 come from a file and are not counted. For ZF-5 and CaffeNet there are no
 weights to be had: they are random, and the fc layers get the zeros of the SCNN paper (85 and 68 %).
 CaffeNet's sparse convolutions are those of DATA/caffenet_conv, which were really trained; ZF-5's
@@ -35,7 +35,7 @@ from caffe_scnn.model.net import Net
 from caffe_scnn.preprocess import Preprocess
 
 MODELS = Path(__file__).parents[2] / "models"
-ROUNDS = 3  # of each picture and form the fastest counts: other programs run on the machine, too
+ROUNDS = 3  # of each picture and form, of which the median counts
 KEEP = 0.1  # of the windows pass the rejection
 TINY = np.float32(1e-12)  # in the place of a zero: dense to the engine, the same to the result
 
@@ -131,14 +131,12 @@ def compare(name: str, forms: dict[str, DetectorModel], pictures, proposer, thre
     for picture in pictures:
         for cascade in built.values():  # plans for this size of picture
             cascade.run(*picture)
-        best: dict[str, RunRecord] = {}
+        records: dict[str, list[RunRecord]] = {key: [] for key in forms}
         for _ in range(ROUNDS):
             for key, cascade in built.items():
-                record = cascade.run(*picture)[1]
-                if key not in best or milliseconds(record) < milliseconds(best[key]):
-                    best[key] = record
-        for key, record in best.items():
-            totals[key].add(record)
+                records[key].append(cascade.run(*picture)[1])
+        for key, found in records.items():
+            totals[key].add(sorted(found, key=milliseconds)[ROUNDS // 2])
     first = None
     for key, total in totals.items():
         parts = {part: 1e3 * s / total.images for part, s in total.seconds().items()}
