@@ -98,13 +98,21 @@ class Backbone:
         -------
         float32 ndarray of shape (C, h, w)
         """
-        pixels = scaled(picture, scale)
-        if self.settings.channels == "rgb":
-            pixels = pixels[:, :, ::-1]
-        values = (pixels.astype(np.float32) - self.mean) * np.float32(self.settings.scale)
-        x = np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+        x = self._values(scaled(picture, scale))[None]
         found: Float32 = self.executor.run({self.input: x}, [self.blob])[self.blob][0]
         return found
+
+    def _values(self, pixels: Picture) -> Float32:
+        """Turn pixels (H, W, 3) into planes (3, H, W), these first: a byte a value is little."""
+        import cv2
+
+        planes = cv2.split(pixels)
+        if self.settings.channels == "rgb":
+            planes = planes[::-1]
+        mean = self.mean[:, None, None]
+        values: Float32 = np.subtract(np.stack(planes), mean, dtype=np.float32)
+        values *= np.float32(self.settings.scale)
+        return values
 
     def digest(self) -> str:
         """Return a fingerprint of all that a map depends on, the picture and the scale apart."""
