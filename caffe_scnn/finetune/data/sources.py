@@ -120,10 +120,8 @@ def open_source(path: Path, transformer: Transformer, folder: Path | None = None
 
     Raises
     ------
-    FormatError
-        It is none of these, or empty.
-    OSError
-        It cannot be read.
+    FormatError, OSError
+        There are no images, or they cannot be read.
     """
     images, labels = read_images(path, folder)
     if isinstance(images, Database):
