@@ -72,7 +72,7 @@ class ConvolutionOp(Op):
         size = self.target.height, self.target.width
         tiles = rank_tiles(context.isa, weights, spec.group, shape, context.unread, size)
         tile = tiles[0]
-        self.threads = threads_for(tile.cycles, context.threads)
+        self.threads = threads_for(self.source.items * tile.cycles, context.threads)
         if context.tuner:
             nonzeros = np.count_nonzero(weights)
             layer = f"{context.isa} {weights.shape} {spec.group} {shape} {run} {nonzeros}"
