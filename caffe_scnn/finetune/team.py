@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,5 +92,7 @@ def join_team(device: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[Team]
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield Team(chosen, dist.get_rank(), world)
+        dist.barrier()  # the first one writes files when the others are done: all leave together
     finally:
+        gc.collect()  # what is shared holds on to the group, and would go when its threads are gone
         dist.destroy_process_group()
