@@ -238,9 +238,9 @@ def test_detecting_refuses_what_cannot_work(world, tmp_path):
     done = call(*detect(world, tmp_path / "x"))
     assert done.exit_code == 2 and "give IMAGE files" in done.stderr
     picture = next((world / "kit/VOC2007/JPEGImages").iterdir())
-    for keep in (0, 1.5, "many"):
+    for keep in (0, -3, 1.5, "nan", "inf"):
         done = call(*detect(world, tmp_path / "x", picture, "--keep", keep))
-        assert done.exit_code == 2 and "no number of windows and no share" in done.stderr
+        assert done.exit_code == 2 and "keep must be a number of windows" in done.stderr
     said = refusal(*detect(world, tmp_path / "x", picture, picture))
     assert "has the name of" in said
 

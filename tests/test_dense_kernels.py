@@ -160,3 +160,16 @@ def test_operands_outside_their_memory_are_refused():
         kernel.run(memory, source, memory, _kernels.Planes(60, 2, 3, 5, 5, 0, 15), None, 1, 1)
     with pytest.raises(KernelError, match="outside"):
         kernel.run(memory, source, memory, _kernels.Planes(60, 1, 1, 5, 5, 0, 5), None, 1, 1)
+
+
+def test_maps_from_memory_and_other_pitches_change_the_tile():
+    """Wide strips where maps come from memory; no flat run where its rows lie elsewhere."""
+    weights = np.ones((48, 24), np.float32)
+    near, far = (rank_tiles("avx512", weights, 1, Shape(n, 24, 0))[0] for n in (3136, 480_000))
+    assert far.vectors > near.vectors
+    weights = np.ones((384, 64), np.float32)
+    flat, apart = (
+        rank_tiles("avx512", weights, 1, Shape(196, 64, 0, whole), None, (14, 14))[0]
+        for whole in (True, False)
+    )
+    assert (flat.op, apart.op) == ("sconv", "dense")

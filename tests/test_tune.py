@@ -115,3 +115,11 @@ def test_costs_fitted_on_this_machine_are_kept_and_used(tmp_path, monkeypatch):
         assert choose.costs_for(isa) == choose.COSTS[isa]
     finally:
         choose.costs_for.cache_clear()
+
+
+def test_what_was_timed_on_other_kernels_is_timed_anew(net, memory, monkeypatch):
+    Executor(net, threads=1, tune=True, exact=True).plan()
+    monkeypatch.setattr(_kernels, "revision", lambda: "another")
+    again = Executor(net, threads=1, tune=True, exact=True)
+    again.plan()
+    assert again.tuner.timed == 3

@@ -18,7 +18,6 @@ from caffe_scnn.cli.integers import INTEGERS
 from caffe_scnn.cli.models import FILE, FORMATS, Output
 from caffe_scnn.cli.opening import threads_option, tune_option
 from caffe_scnn.cli.progress import progress
-from caffe_scnn.cli.windows import WINDOWS
 from caffe_scnn.detect.album import write_album
 from caffe_scnn.detect.detector import Running
 from caffe_scnn.detect.many import Job, Result, detect_many, write_run, write_voc
@@ -102,7 +101,7 @@ override_options = grouped(
     click.option("--no-cascade", is_flag=True, help="Reject no window: the full model."),
     click.option(
         "--keep",
-        type=WINDOWS,
+        type=float,
         metavar="N|SHARE",
         help="Windows of a picture that pass the rejection; up to 1: their share.",
     ),

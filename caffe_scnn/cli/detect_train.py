@@ -18,7 +18,6 @@ from caffe_scnn.cli.models import FILE, FORMATS, Output
 from caffe_scnn.cli.opening import seed_option, threads_option
 from caffe_scnn.cli.steps import Steps
 from caffe_scnn.cli.voc_classes import classes_option
-from caffe_scnn.cli.windows import WINDOWS
 from caffe_scnn.detect.detector import Running
 from caffe_scnn.detect.mining import MiningSettings
 from caffe_scnn.detect.model_folder import DetectorSettings
@@ -123,7 +122,7 @@ map_options = grouped(
     ),
     click.option(
         "--keep",
-        type=WINDOWS,
+        type=float,
         metavar="N|SHARE",
         default=0.1,
         show_default=True,

@@ -100,9 +100,10 @@ class DetectorSettings:
             raise FormatError(f'pooling "{self.pooling}" is none of {", ".join(POOLINGS)}')
         if self.scores not in ("svm", "softmax"):
             raise FormatError(f'scores "{self.scores}" is none of svm, softmax')
-        if self.keep is not None and (self.keep <= 0 or (self.keep > 1 and self.keep % 1)):
+        keep = self.keep
+        if keep is not None and not (0 < keep <= 1 or (keep > 1 and keep % 1 == 0)):
             raise FormatError(
-                f"keep must be a number of windows, or a share of them up to 1, not {self.keep}"
+                f"keep must be a number of windows, or a share of them up to 1, not {keep:g}"
             )
         if not 0 <= self.overlap <= 1 or self.limit < 1:
             raise FormatError(f"overlap {self.overlap} must be 0 … 1, limit {self.limit} from 1")

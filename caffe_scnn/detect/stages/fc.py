@@ -47,8 +47,10 @@ class Fc:
         shape = (batch, *self.executor.shapes[source][1:])
         for begin in range(0, len(pooled), batch):
             part = pooled[begin : begin + batch]
-            filled = np.zeros((batch, pooled.shape[1]), np.float32)
-            filled[: len(part)] = part
+            filled = part
+            if len(part) < batch:
+                filled = np.zeros((batch, pooled.shape[1]), np.float32)
+                filled[: len(part)] = part
             found = self.executor.run({source: filled.reshape(shape)})[target]
             results[begin : begin + batch] = found.reshape(batch, width)[: len(part)]
         frame.features[FC] = results
