@@ -8,7 +8,7 @@ and dealt out afterwards.
 cimport cython
 from cython.parallel cimport prange, threadid
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
-from libc.string cimport memset
+from libc.string cimport memmove, memset
 
 import os
 

@@ -40,8 +40,8 @@ cdef class Depthwise:
             raise KernelError("the parts of a depthwise convolution do not fit together")
 
     def run(self, float[::1] arena not None, Planes src not None, Planes dst not None, int items,
-            int threads):
-        """Compute ``dst`` from ``src``.
+            int threads, bint halo=True):
+        """Compute ``dst`` from ``src``; without ``halo`` that of dst is left as it is.
 
         Raises
         ------
@@ -69,16 +69,18 @@ cdef class Depthwise:
         if threads == 1:
             with nogil:
                 for task in range(tasks):
-                    self.plane(&spec, task // dst.channels, task % dst.channels, x, src, y, dst)
+                    self.plane(&spec, task // dst.channels, task % dst.channels, x, src, y, dst,
+                               halo)
         else:
             for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
-                self.plane(&spec, task // dst.channels, task % dst.channels, x, src, y, dst)
+                self.plane(&spec, task // dst.channels, task % dst.channels, x, src, y, dst, halo)
 
     cdef void plane(self, const scnn_dwconv *spec, int64_t item, int64_t output, const float *x,
-                    Planes src, float *y, Planes dst) noexcept nogil:
+                    Planes src, float *y, Planes dst, bint halo) noexcept nogil:
         cdef float *out = y + item * dst.item + output * dst.plane
         cdef int64_t channel = output // (dst.channels // src.channels)
-        zero_halo(out, dst)
+        if halo:
+            zero_halo(out, dst)
         self.kernel(spec, &self.weights[output, 0, 0],
                     self.bias[output] if self.bias is not None else 0,
                     &self.slope[output] if self.slope is not None else NULL,

@@ -39,18 +39,20 @@ cdef class Phases:
         """Floats of all phase planes of a channel."""
         return self.offsets.shape[0] * self.plane
 
-    cdef void split(self, const float *x, Planes src, float *out) noexcept nogil:
-        """Fill the phase planes of one channel."""
+    cdef void split(self, const float *x, Planes src, int64_t row, float *out) noexcept nogil:
+        """Fill the phase planes of one channel, from an input row on."""
         cdef scnn_phase geometry = self.geometry
         cdef int64_t p
         geometry.height, geometry.width, geometry.in_pitch = src.height, src.width, src.pitch
         for p in range(self.offsets.shape[0]):
-            self.kernel(&geometry, x, out + p * self.plane, self.offsets[p, 0] - self.pad_h,
+            self.kernel(&geometry, x, out + p * self.plane, row + self.offsets[p, 0] - self.pad_h,
                         self.offsets[p, 1] - self.pad_w)
 
     def run(self, float[::1] arena not None, Planes src not None, Planes dst not None, int items,
-            int threads):
+            int threads, int64_t row=0):
         """Split ``src``: phase p of channel c becomes channel c·P + p of ``dst``.
+
+        The first row of dst is that of the output whose first tap, but for the padding, is ``row``.
 
         Raises
         ------
@@ -66,9 +68,9 @@ cdef class Phases:
                 or dst.plane != self.plane):
             raise KernelError("phase planes have no halo, and one plane a channel and phase")
         for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
-            self.split_one(data, src, dst, task // src.channels, task % src.channels)
+            self.split_one(data, src, dst, task // src.channels, task % src.channels, row)
 
     cdef void split_one(self, float *data, Planes src, Planes dst, int64_t item,
-                        int64_t channel) noexcept nogil:
-        self.split(data + src.at + item * src.item + channel * src.plane + src.lead, src,
+                        int64_t channel, int64_t row) noexcept nogil:
+        self.split(data + src.at + item * src.item + channel * src.plane + src.lead, src, row,
                    data + dst.at + item * dst.item + channel * self.size())

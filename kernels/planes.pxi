@@ -73,3 +73,38 @@ cdef int check(const float[::1] arena, Planes p, int items) except -1:
     if items < 1 or p.end(items) > arena.shape[0]:
         raise KernelError(f"planes end at {p.end(items)}, the arena at {arena.shape[0]}")
     return 0
+
+
+def clear_planes(float[::1] arena not None, Planes planes not None):
+    """Set the planes of one item to zero, whole."""
+    check(arena, planes, 1)
+    memset(&arena[planes.at], 0, planes.channels * planes.plane * sizeof(float))
+
+
+def clear_rows(float[::1] arena not None, Planes planes not None, int first, int count):
+    """Set some rows of the planes of one item to zero."""
+    cdef int64_t channel, begin = planes.lead + first * planes.pitch
+    check(arena, planes, 1)
+    check_rows(planes, first, count)
+    for channel in range(planes.channels):
+        memset(&arena[planes.at] + channel * planes.plane + begin, 0,
+               count * planes.pitch * sizeof(float))
+
+
+def slide_rows(float[::1] arena not None, Planes planes not None, int first, int count):
+    """Move some rows of the planes of one item to their first rows."""
+    cdef int64_t channel
+    cdef float *row
+    check(arena, planes, 1)
+    check_rows(planes, first, count)
+    for channel in range(planes.channels):
+        row = &arena[planes.at] + channel * planes.plane + planes.lead
+        memmove(row, row + first * planes.pitch, count * planes.pitch * sizeof(float))
+
+
+cdef int check_rows(Planes planes, int first, int count) except -1:
+    """Rows with the gaps behind them lie in their plane."""
+    if (min(first, count) < 0 or first + count > planes.height
+            or planes.lead + (first + count) * planes.pitch > planes.plane):
+        raise KernelError("rows outside their planes")
+    return 0

@@ -53,8 +53,9 @@ class Node:
         Added before ``finish``.
     winograd : int
         Outputs a side of the Winograd tiles that a convolution runs in; 0: it runs directly.
-    before : Node, optional
-        A convolution whose result only this one reads: they run band by band, one after the other.
+    before : list of Node
+        Layers of which each reads only the one before it, and this one the last of them: they run
+        band by band.
     macs, nonzero_macs : int
         Multiply-accumulates with all weights and with the non-zero ones.
     """
@@ -66,7 +67,7 @@ class Node:
     finish: ActivationSpec | None = None
     residual: Value | None = None
     winograd: int = 0
-    before: Node | None = None
+    before: list[Node] = field(default_factory=list)
     macs: int = 0
     nonzero_macs: int = 0
 
@@ -174,8 +175,11 @@ def _add(program: Program, layer: Layer, reads: list[Value], tops: list[Shape]) 
 def unread_channels(spec: ConvolutionSpec) -> NDArray[np.bool_] | None:
     """Find input channels that a convolution multiplies by zero; None where all or none are.
 
-    These are the bases that a decomposition left empty: they need not be computed.
+    These are the bases that a decomposition left empty: they need not be computed. A depthwise
+    convolution reads every channel, whatever its weights.
     """
+    if len(spec.weights) == spec.group and spec.weights.shape[1] == 1:
+        return None
     by_group = spec.weights.reshape(spec.group, -1, *spec.weights.shape[1:])
     unread: NDArray[np.bool_] = ~by_group.any(axis=(1, 3, 4)).ravel()
     return unread if unread.any() and not unread.all() else None

@@ -20,8 +20,8 @@ from caffe_scnn.engine.choose import Tile
 from caffe_scnn.engine.fuse import fuse
 from caffe_scnn.engine.nodes import Node, Program, Value, unread_channels
 from caffe_scnn.engine.ops import Context, Op, State, op_type
+from caffe_scnn.engine.ops.bands import join
 from caffe_scnn.engine.ops.base import clear
-from caffe_scnn.engine.ops.chain import chain
 from caffe_scnn.engine.ops.filter import FilterOp
 from caffe_scnn.engine.ops.ragged import RaggedOp
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
@@ -105,7 +105,7 @@ def build_plan(
     fuse(program)
     if not exact:
         use_winograd(program, isa, _timed_form(isa, threads, tuner) if tuner else cheapest)
-    chain(program)
+    join(program)
     memory = _Memory(program)
     size = memory.place()
     state = {} if state is None else state
@@ -177,7 +177,7 @@ def _unread(program: Program, node: Node) -> NDArray[np.bool_] | None:
     reader = program.readers(value)[0]
     if not isinstance(reader.spec, ConvolutionSpec) or reader.reads[0] is not value:
         return None
-    if reader.before:  # it is another convolution that reads
+    if reader.before:  # another layer is the first to read
         return None
     return unread_channels(reader.spec)
 

@@ -142,3 +142,16 @@ class Tensor:
             [4 * step for step in (self.item, self.plane, self.pitch, 1)],
         )
         return view if len(self.shape) == 4 else view.reshape(self.shape)
+
+
+def rows_of(tensor: Tensor, item: int, first: int = 0, rows: int | None = None) -> Planes:
+    """Return planes of one item, from row ``first`` on: ``rows`` rows, or all that follow."""
+    return Planes(
+        tensor.at + item * tensor.item,
+        tensor.channels,
+        tensor.height - first if rows is None else rows,
+        tensor.width,
+        tensor.pitch,
+        tensor.lead + first * tensor.pitch,
+        tensor.plane,
+    )

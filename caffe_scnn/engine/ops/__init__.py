@@ -6,8 +6,8 @@ from caffe_scnn.engine.nodes import Node
 from caffe_scnn.engine.ops.activation import activation_op
 from caffe_scnn.engine.ops.affine import AffineOp
 from caffe_scnn.engine.ops.argmax import ArgMaxOp
+from caffe_scnn.engine.ops.bands import BandsOp
 from caffe_scnn.engine.ops.base import Context, Op, State
-from caffe_scnn.engine.ops.chain import ChainOp
 from caffe_scnn.engine.ops.concat import ConcatOp
 from caffe_scnn.engine.ops.constant import ConstantOp
 from caffe_scnn.engine.ops.convolution import ConvolutionOp
@@ -73,7 +73,7 @@ def op_type(node: Node) -> type[Op]:
     if isinstance(node.spec, base.ActivationSpec):
         return activation_op(node)
     if node.before:
-        return ChainOp
+        return BandsOp
     if DepthwiseOp.computes(node):
         return DepthwiseOp
     if node.winograd:

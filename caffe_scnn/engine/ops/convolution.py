@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_scnn._kernels import Convolution, DenseConvolution
+from caffe_scnn._kernels import Convolution, DenseConvolution, Planes
 from caffe_scnn.engine.arena import allocate
 from caffe_scnn.engine.choose import Shape, Tile, rank_tiles
 from caffe_scnn.engine.codegen import can_program, program_convolution, program_tile
@@ -18,7 +18,7 @@ from caffe_scnn.engine.ops.base import Context, Op
 from caffe_scnn.engine.ops.finish import finish_of
 from caffe_scnn.engine.ops.phases import phase_planes, phase_taps, split_into
 from caffe_scnn.engine.packing import Run, Taps, convolution, stream
-from caffe_scnn.engine.tensor import Border, Float32, Tensor
+from caffe_scnn.engine.tensor import Border, Float32, Tensor, rows_of
 from caffe_scnn.engine.threads import threads_for
 from caffe_scnn.engine.tune import TRIED
 from caffe_scnn.layers.base import ConvolutionSpec
@@ -116,6 +116,22 @@ class ConvolutionOp(Op):
             return []
         items, channels = node.reads[0].shape[:2]
         return [phase_planes(spec, items, channels, _size(node.writes[0]))]
+
+    def part(
+        self, source: Tensor, item: int, row: int, target: Planes, residual: Planes | None
+    ) -> Callable[[Float32], None]:
+        """Return a run that computes the rows of one item that ``row`` of its input begins."""
+        convolve, threads = self.convolution.run, self.threads
+        if not self.phases:
+            given = rows_of(source, item, row)
+            return lambda arena: convolve(arena, given, arena, target, residual, 1, threads, False)
+        split, planes, whole = self.phases.run, self.planes.planes(), rows_of(source, item)
+
+        def run(arena: Float32) -> None:
+            split(arena, whole, planes, 1, threads, row)
+            convolve(arena, planes, arena, target, residual, 1, threads, False)
+
+        return run
 
     def run(self, arena: Float32) -> None:
         """Split into phases if strided, then convolve."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_scnn._kernels import Depthwise
+from caffe_scnn._kernels import Depthwise, Planes
 from caffe_scnn.engine.nodes import Node, Value
 from caffe_scnn.engine.ops.base import Context, Op
 from caffe_scnn.engine.ops.finish import finish_of
-from caffe_scnn.engine.tensor import Border, Float32
+from caffe_scnn.engine.tensor import Border, Float32, Tensor, rows_of
 from caffe_scnn.engine.threads import MULTIPLY_ADD, threads_for
 from caffe_scnn.layers.base import ConvolutionSpec, Weights
 
@@ -82,6 +83,14 @@ class DepthwiseOp(Op):
         ]
         rows, columns = (max(0, p, b) for p, b in zip(spec.pad, beyond, strict=True))
         return Border(rows, columns, aligned=True)
+
+    def part(
+        self, source: Tensor, item: int, row: int, target: Planes, residual: Planes | None
+    ) -> Callable[[Float32], None]:
+        """Return a run that computes the rows of one item that ``row`` of its input begins."""
+        assert residual is None
+        convolve, threads, given = self.convolution.run, self.threads, rows_of(source, item, row)
+        return lambda arena: convolve(arena, given, target, 1, threads, False)
 
     def run(self, arena: Float32) -> None:
         """Convolve every plane."""

@@ -1,0 +1,213 @@
+"""Layers that run band by band of the map: what is between them never lies in memory as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+
+from caffe_scnn._kernels import clear_halo, clear_planes, clear_rows, slide_rows
+from caffe_scnn.engine.bands import Clear, Pass, Schedule, Slide, Window, pass_rows, schedule
+from caffe_scnn.engine.nodes import Node, Program, Value, unread_channels
+from caffe_scnn.engine.ops.base import Context, Op
+from caffe_scnn.engine.ops.convolution import ConvolutionOp
+from caffe_scnn.engine.ops.depthwise import DepthwiseOp
+from caffe_scnn.engine.tensor import Border, Float32, Tensor, rows_of
+from caffe_scnn.layers.base import ConvolutionSpec
+
+# A map of more bytes than these does not stay in the last-level cache: it is worth the bands, if
+# what is under way at a time takes no more than these, with so many pixels a pass that tiles are
+# wide.
+WHOLE_BYTES = 5 << 20
+BAND_BYTES = 3 << 20
+LEAST_PIXELS = 200
+
+
+class BandsOp(Op):
+    """``node.before``, one after the other, and then ``node``: a band of rows of each at a time."""
+
+    name: ClassVar[str] = "bands"
+
+    def __init__(self, node: Node, context: Context) -> None:
+        super().__init__(node, context)
+        plan = _schedule(node)
+        buffers = len(plan.heights)
+        self.rows, self.source, self.whole = (
+            plan.rows,
+            context.tensors[node.reads[0]],
+            self.writes[0],
+        )
+        self.residual = context.tensors[node.residual] if node.residual else None
+        self.buffers, scratch = context.scratch[:buffers], context.scratch[buffers:]
+        self.stages = self._stages(node, replace(context, scratch=scratch))
+        self.weight_bytes = sum(stage.weight_bytes for stage in self.stages)
+        self.kernel = " ".join(stage.kernel for stage in self.stages)
+        why = "; ".join(stage.why for stage in self.stages)
+        self.why = f"bands of {plan.rows[-1]} rows; {why}"
+        self.actions = [
+            self._action(action, item)
+            for item in range(self.source.items)
+            for action in plan.actions
+        ]
+
+    def _stages(self, node: Node, context: Context) -> list[ConvolutionOp | DepthwiseOp]:
+        """Make each layer for the rows of one pass of it."""
+        nodes = [*node.before, node]
+        read = [Tensor((1, *self.source.shape[1:]), self.source.border), *self.buffers]
+        borders = [*(buffer.border for buffer in self.buffers), self.whole.border]
+        unread = [*(unread_channels(_spec(reader)) for reader in nodes[1:]), context.unread]
+        stages = []
+        for number, (one, rows, tensor) in enumerate(zip(nodes, self.rows, read, strict=True)):
+            _, channels, _, width = one.writes[0].shape
+            given, result = (
+                Value("given", tensor.shape),
+                Value("result", (1, channels, rows, width)),
+            )
+            tensors = {given: tensor, result: Tensor(result.shape, borders[number])}
+            part = replace(_part(one, first=not number), reads=[given], writes=[result])
+            if one.residual:
+                part.residual = Value("added", result.shape)
+                tensors[part.residual] = tensors[result]
+            inner = replace(context, tensors=tensors, unread=unread[number])
+            stages.append(_kind(one)(part, inner))
+        return stages
+
+    def _action(self, action: Slide | Clear | Pass, item: int) -> Callable[[Float32], None]:
+        """Bind one action to its memory."""
+        if not isinstance(action, Pass):
+            change = slide_rows if isinstance(action, Slide) else clear_rows
+            planes = self.buffers[action.buffer].planes()
+            return lambda arena: change(arena, planes, action.first, action.count)
+        number, rows, residual = action.stage, self.rows[action.stage], None
+        source, item_read = (self.buffers[number - 1], 0) if number else (self.source, item)
+        if number < len(self.buffers):
+            target = rows_of(self.buffers[number], 0, action.target, rows)
+        else:
+            target = rows_of(self.whole, item, action.target, rows)
+            if self.residual:
+                residual = rows_of(self.residual, item, action.target, rows)
+        return self.stages[number].part(source, item_read, action.source, target, residual)
+
+    @classmethod
+    def border(cls, node: Node, value: Value) -> Border:
+        """Ask for what the first layer needs."""
+        first = node.before[0]
+        return _kind(first).border(first, value) if value is node.reads[0] else Border()
+
+    @classmethod
+    def scratch(cls, node: Node, tensors: Mapping[Value, Tensor]) -> list[Tensor]:
+        """Ask for the buffers between layers, and for what a pass of the first layer needs."""
+        plan, found = _schedule(node), []
+        readers = [*node.before[1:], node]
+        for one, reader, height in zip(node.before, readers, plan.heights, strict=True):
+            between = one.writes[0]
+            _, channels, _, width = between.shape
+            part = replace(_part(reader, first=False), reads=[between])
+            asked = _kind(reader).border(part, between)
+            border = Border(0, asked.columns, aligned=True)
+            found.append(Tensor((1, channels, height, width), border))
+        first = node.before[0]
+        _, channels, _, width = first.writes[0].shape
+        given = Value("given", (1, *first.reads[0].shape[1:]))
+        result = Value("result", (1, channels, plan.rows[0], width))
+        one_pass = replace(first, reads=[given], writes=[result])
+        return [*found, *_kind(first).scratch(one_pass, tensors)]
+
+    def run(self, arena: Float32) -> None:
+        """Do everything that was planned."""
+        clear_halo(arena, self.whole.planes(), self.whole.items, self.threads)
+        for buffer in self.buffers:
+            clear_planes(arena, buffer.planes())
+        for action in self.actions:
+            action(arena)
+
+
+def join(program: Program) -> None:
+    """Let layers run band by band with the one that reads them, in place.
+
+    Only where nobody else reads what is between them, where that would not stay in a cache as a
+    whole, and where the bands do.
+    """
+    producers = {node.writes[0]: node for node in program.nodes if node.writes}
+    for node in list(program.nodes):
+        before = producers.get(node.reads[0]) if node.reads else None
+        if before is None or not _reads_bands(node) or not _gives_bands(before):
+            continue
+        between = before.writes[0]
+        if not program.private(between) or _bytes(between) <= WHOLE_BYTES:
+            continue
+        chain = [*before.before, replace(before, before=[])]
+        if _under_way([*chain, node], _least_rows(node)) > BAND_BYTES:
+            continue
+        node.before, node.reads = chain, before.reads
+        node.layers = [*before.layers, *node.layers]
+        node.macs += before.macs
+        node.nonzero_macs += before.nonzero_macs
+        program.nodes.remove(before)
+
+
+def _gives_bands(node: Node) -> bool:
+    """Whether a node can compute a few rows, and nothing is added to them."""
+    return isinstance(node.spec, ConvolutionSpec) and not node.residual and not node.winograd
+
+
+def _reads_bands(node: Node) -> bool:
+    """Whether a node can read a few rows."""
+    spec = node.spec
+    if not isinstance(spec, ConvolutionSpec) or node.winograd:
+        return False
+    return DepthwiseOp.computes(node) or set(spec.stride) == {1}
+
+
+def _kind(node: Node) -> type[ConvolutionOp] | type[DepthwiseOp]:
+    return DepthwiseOp if DepthwiseOp.computes(node) else ConvolutionOp
+
+
+def _spec(node: Node) -> ConvolutionSpec:
+    assert isinstance(node.spec, ConvolutionSpec)
+    return node.spec
+
+
+def _part(node: Node, first: bool) -> Node:
+    """Return a node for some rows; the padding above and below is among the rows of a buffer."""
+    spec = _spec(node)
+    return replace(node, spec=spec if first else replace(spec, pad=(0, spec.pad[1])), before=[])
+
+
+def _window(node: Node) -> Window:
+    spec = _spec(node)
+    span = (spec.weights.shape[2] - 1) * spec.dilation[0] + 1
+    return Window(span, spec.stride[0], spec.pad[0], node.writes[0].shape[2])
+
+
+def _schedule(node: Node) -> Schedule:
+    """Let as many rows be under way as ``BAND_BYTES`` allow, in bands of about equal height."""
+    nodes, height = [*node.before, node], node.writes[0].shape[2]
+    rows = _least_rows(node)
+    while rows < height and _under_way(nodes, rows + 1) <= BAND_BYTES:
+        rows += 1
+    bands = -(-height // rows)
+    return schedule([_window(one) for one in nodes], -(-height // bands))
+
+
+def _least_rows(node: Node) -> int:
+    """Rows of the result with enough pixels for a pass."""
+    height, width = node.writes[0].shape[2:]
+    return min(height, -(-LEAST_PIXELS // width))
+
+
+def _under_way(nodes: list[Node], rows: int) -> int:
+    """Bytes between the layers while the last computes so many rows."""
+    windows, total = [_window(node) for node in nodes], 0
+    sizes = pass_rows(windows, rows)
+    for node, reader, size in zip(nodes[:-1], windows[1:], sizes[:-1], strict=True):
+        _, channels, _, width = node.writes[0].shape
+        total += 4 * channels * width * (size + max(0, reader.span - reader.stride))
+    return total
+
+
+def _bytes(value: Value) -> int:
+    """Bytes of one item."""
+    return 4 * int(np.prod(value.shape[1:]))
