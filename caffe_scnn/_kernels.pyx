@@ -8,7 +8,7 @@ and dealt out afterwards.
 cimport cython
 from cython.parallel cimport prange, threadid
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
-from libc.string cimport memmove, memset
+from libc.string cimport memcpy, memmove, memset
 
 import os
 
@@ -125,10 +125,13 @@ cdef extern from "scnn.h" nogil:
         const int32_t *source
         const int32_t *bins_before
         const int64_t *at
-        int32_t width
+        int32_t width, tables
+        int64_t table
         float lowest
     ctypedef void (*scnn_spp_fn)(const scnn_spp *, const int32_t *, const float *, float *,
                                  float *, int32_t, int32_t) noexcept nogil
+    ctypedef void (*scnn_spp_rows_fn)(const float *, const float *, float, float *,
+                                      int64_t) noexcept nogil
     ctypedef struct scnn_winograd:
         int32_t m, tiles
         int32_t height, width, pad_h, pad_w

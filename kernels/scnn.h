@@ -187,8 +187,9 @@ typedef void (*scnn_phase_fn)(const scnn_phase *phase, const float *in, float *o
                               int32_t left);
 
 /* Max pooling of windows of a map into pyramids of bins. Cells hold SCNN_SPP_CHANNELS channels side
- * by side: map[(y * width + x) * SCNN_SPP_CHANNELS + c]. Level l has bins[l] × bins[l] bins; those
- * of a level with source[l] >= 0 are made of whole bins of that earlier level, the others of the
+ * by side: map[(y * width + x) * SCNN_SPP_CHANNELS + c]. Tables lie one behind the other, `table`
+ * floats apart: a cell of table k is the maximum of 2^k cells, its own and those below it; table 0 is
+ * the map. Level l has bins[l] × bins[l] bins; those of a level with source[l] >= 0 are made of whole bins of that earlier level, the others of the
  * cells given by `bounds`: (begin, end) of every bin row of every level, then of every bin column.
  * A bin without cells gives 0. Results: out[at[l] + (first + c) * bins² + bin].
  * scratch: SCNN_SPP_CHANNELS floats a bin of all levels. */
@@ -199,11 +200,15 @@ typedef struct {
     const int32_t *source;
     const int32_t *bins_before; /* bins of the levels before each */
     const int64_t *at;
-    int32_t width;
+    int32_t width, tables;
+    int64_t table;
     float lowest; /* where the maximum starts */
 } scnn_spp;
 typedef void (*scnn_spp_fn)(const scnn_spp *spp, const int32_t *bounds, const float *map,
                             float *scratch, float *out, int32_t first, int32_t channels);
+/* Rows of table k + 1: out = max(upper, lower), rows of table k that lie 2^k apart. */
+typedef void (*scnn_spp_rows_fn)(const float *upper, const float *lower, float lowest, float *out,
+                                 int64_t size);
 
 /* Winograd's form of a 3x3 convolution of stride 1: `tiles` tiles a row, each of m x m outputs. The
  * coefficients of a channel are (m + 2)² planes, `plane` apart, of one float a tile, row by row.

@@ -1,8 +1,9 @@
 # Max pooling of windows of a map into pyramids of bins.
 
-# Windows that one task pools, on all channels: few enough that their results stay in cache until
-# they are whole, which took half the time of a pass over all windows for each block of channels.
-DEF SPP_WINDOWS = 8
+# Tables of a block of channels (see scnn_spp), the map included: cells of up to 16 rows. So many
+# windows are worth them.
+DEF SPP_TABLES = 5
+DEF SPP_WINDOWS = 32
 
 
 def spp(str isa, const float[:, :, :, ::1] maps not None, int channels,
@@ -19,7 +20,7 @@ def spp(str isa, const float[:, :, :, ::1] maps not None, int channels,
     cdef scnn_spp_fn run = <scnn_spp_fn>kernel.run
     cdef scnn_spp spec
     cdef int64_t windows = bounds.shape[0], height = maps.shape[1], width = maps.shape[2], task
-    cdef int64_t tasks = (windows + SPP_WINDOWS - 1) // SPP_WINDOWS
+    cdef scnn_spp_rows_fn join = <scnn_spp_rows_fn>find("spp_rows", isa).run
     size = np.square(np.asarray(bins, np.int64))
     cdef const int32_t[::1] bins_before = (np.cumsum(size) - size).astype(np.int32)
     if (bins.shape[0] < 1 or np.min(bins) < 1 or source.shape[0] != bins.shape[0]
@@ -37,23 +38,31 @@ def spp(str isa, const float[:, :, :, ::1] maps not None, int channels,
     if (np.min(bounds) < 0 or np.max(bounds[:, 0]) > height or np.max(bounds[:, 1]) > width
             or np.min(index) < 0 or np.max(index) >= out.shape[0]):
         raise KernelError("a window reaches outside its map")
-    cdef float[:, ::1] scratch = np.empty((threads, size.sum() * SCNN_SPP_CHANNELS), np.float32)
+    spec.table, spec.tables = height * width * SCNN_SPP_CHANNELS, 1
+    tallest = np.max(np.subtract(bounds[:, 0, :, 1], bounds[:, 0, :, 0]))
+    while windows >= SPP_WINDOWS and spec.tables < SPP_TABLES and 1 << spec.tables <= tallest:
+        spec.tables += 1
+    cdef int64_t pooled = size.sum() * SCNN_SPP_CHANNELS
+    cdef float[:, ::1] scratch = np.empty((threads, pooled + spec.tables * spec.table), np.float32)
     spec.levels, spec.sides, spec.width, spec.lowest = bins.shape[0], bounds.shape[2], width, lowest
     spec.bins, spec.source, spec.bins_before, spec.at = &bins[0], &source[0], &bins_before[0], &at[0]
-    for task in prange(tasks, nogil=True, num_threads=threads, schedule="dynamic"):
-        spp_windows(run, &spec, maps, channels, bounds, index, out, &scratch[threadid(), 0],
-                    task * SPP_WINDOWS)
+    for task in prange(maps.shape[0], nogil=True, num_threads=threads, schedule="dynamic"):
+        spp_block(run, join, &spec, maps, task, channels, bounds, index, out,
+                  &scratch[threadid(), 0], &scratch[threadid(), pooled])
 
 
-cdef void spp_windows(scnn_spp_fn run, const scnn_spp *spec, const float[:, :, :, ::1] maps,
-                      int channels, const int32_t[:, :, :, ::1] bounds, const int64_t[::1] index,
-                      float[:, ::1] out, float *scratch, int64_t window) noexcept nogil:
-    """Pool the next windows, one block of channels after the other."""
-    cdef int64_t block, i, end = min(window + SPP_WINDOWS, bounds.shape[0])
-    cdef int first, many
-    for block in range(maps.shape[0]):
-        first = block * SCNN_SPP_CHANNELS
-        many = min(channels - first, SCNN_SPP_CHANNELS)
-        for i in range(window, end):
-            run(spec, &bounds[i, 0, 0, 0], &maps[block, 0, 0, 0], scratch, &out[index[i], 0], first,
-                many)
+cdef void spp_block(scnn_spp_fn run, scnn_spp_rows_fn join, const scnn_spp *spec,
+                    const float[:, :, :, ::1] maps, int64_t block, int channels,
+                    const int32_t[:, :, :, ::1] bounds, const int64_t[::1] index,
+                    float[:, ::1] out, float *scratch, float *tables) noexcept nogil:
+    """Pool all windows on one block of channels."""
+    cdef int64_t row = maps.shape[2] * SCNN_SPP_CHANNELS, i, rows = maps.shape[1]
+    cdef int first = block * SCNN_SPP_CHANNELS, many = min(channels - first, SCNN_SPP_CHANNELS), k
+    cdef float *table
+    memcpy(tables, &maps[block, 0, 0, 0], rows * row * sizeof(float))
+    for k in range(spec.tables - 1):
+        rows = rows - (1 << k)
+        table = tables + k * spec.table
+        join(table, table + (row << k), spec.lowest, table + spec.table, rows * row)
+    for i in range(bounds.shape[0]):
+        run(spec, &bounds[i, 0, 0, 0], tables, scratch, &out[index[i], 0], first, many)

@@ -76,7 +76,7 @@ def canaried(rows, columns):
 def test_every_isa_equals_the_oracle(isa, channels, levels):
     rng = np.random.default_rng(channels)
     maps = rng.standard_normal((channels, 9, 11)).astype(np.float32)
-    cells = random_cells(rng, 130, 9, 11)  # more than two tasks' windows
+    cells = random_cells(rng, 130, 9, 11)
     for bins in (spp_net_bins(cells, levels), spp_layer_bins(cells, levels)):
         memory, out = canaried(130, bins.size(channels))
         for threads in (1, 2):
@@ -84,6 +84,19 @@ def test_every_isa_equals_the_oracle(isa, channels, levels):
             pool_windows(blocked(maps), channels, bins, out, threads=threads, isa=isa)
             assert np.array_equal(out, oracle(maps, bins))
         assert (memory[[0, -1]] == CANARY).all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("height", [1, 2, 3, 40, 70])
+def test_bins_of_any_height(isa, height):
+    """Cells of many rows at a time, and more rows than the tallest cells have."""
+    rng = np.random.default_rng(height)
+    maps = rng.standard_normal((17, height, 5)).astype(np.float32)
+    for levels in ((1, 2, 3), (1,)):
+        chosen = spp_net_bins(random_cells(rng, 60, height, 5), levels)
+        out = np.empty((60, chosen.size(17)), np.float32)
+        pool_windows(blocked(maps), 17, chosen, out, isa=isa)
+        assert np.array_equal(out, oracle(maps, chosen))
 
 
 def test_windows_go_to_the_rows_of_the_index():

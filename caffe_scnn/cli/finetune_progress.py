@@ -1,15 +1,16 @@
-"""Shows a training as it goes: a bar where a person looks on, and a line for each evaluation."""
+"""Shows a training as it goes: a bar where a person looks on, else a line a minute; evaluations."""
 
 from __future__ import annotations
 
 import sys
-import time
 from types import TracebackType
 from typing import Self
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from caffe_scnn.cli.progress import Pace
 
 NAMES = {
     "density": "density",
@@ -41,7 +42,7 @@ class Follower:
         )
         self._task = self._bar.add_task("training", total=None)
         self._seen: dict[str, float] = {}
-        self._start: tuple[float, int] | None = None
+        self._pace, self._start = Pace(), -1
 
     def __enter__(self) -> Self:
         self._bar.__enter__()
@@ -59,8 +60,8 @@ class Follower:
         """Take the numbers of a step."""
         if not self._speaks:
             return
-        now = time.monotonic()
-        self._start = self._start or (now, step)
+        if self._start < 0:
+            self._pace, self._start = Pace(), step
         self._bar.update(
             self._task,
             completed=step,
@@ -68,22 +69,16 @@ class Follower:
             description=f"loss {numbers['loss']:.4g}, rate {numbers['rate']:.3g}",
         )
         judged = {name: numbers[name] for name in NAMES if name in numbers}
-        if judged == self._seen and step < total:
+        due = self._bar.disable and self._pace.due()
+        if judged == self._seen and step < total and not due:
             return
         self._seen = judged
         parts = [f"step {step}/{total}", f"loss {numbers['loss']:.4g}"]
         parts += [f"{NAMES[name]} {value:.4g}" for name, value in judged.items()]
-        done = step - self._start[1]
+        done = step - self._start
         if done and step < total:
-            left = (now - self._start[0]) / done * (total - step)
-            parts.append(f"{_duration(left)} left")
+            parts.append(self._pace.left(done, total - self._start))
         if not self._bar.disable:
             self._bar.console.print(", ".join(parts), highlight=False)
         else:
             click.echo(", ".join(parts), err=True)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
