@@ -7,6 +7,8 @@ does, on the same pictures and without labels. The even pictures train and the o
 test, then the other way round. Every result is a JSON file in WORK; what is there already is not
 done again, and a training that was interrupted goes on. ``--table`` prints what there is.
 
+``--more DIR`` adds pictures of any kind to both pruning and training (of VOC 2007, for one).
+
 The two halves have no class in common: each class has one picture. A student that learns answers
 learns which classes there are; so it is the blobs on the way that are to be the teacher's, and
 ``--answers`` shows what happens otherwise.
@@ -17,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,11 +125,12 @@ class Bench:
             found.append(scores.reshape(len(pixels), -1).argmax(axis=1))
         return np.concatenate(found)
 
-    def sparse(self, fold: int, density: float) -> Net:
-        """Return the net pruned on one half."""
-        place = self.work / f"{self.name}-{density:g}-{fold}"
+    def sparse(self, fold: int, density: float, more: Sequence[Path] = ()) -> Net:
+        """Return the net pruned on one half and perhaps on more pictures."""
+        place = self.work / f"{self.name}-{density:g}-{fold}{f'-{len(more)}' if more else ''}"
         if not (place / PROTOTXT).exists():
-            pixels = self.transformer.pictures([self.paths[i] for i in self.half(fold)])
+            pictures = [*(self.paths[i] for i in self.half(fold)), *more]
+            pixels = self.transformer.pictures(pictures)
             recipe = Recipe(Goal(Obs(), density=density), layers=self.case.layers)
             calibration = Calibration(Images(pixels, batch=10), threads=1)
             place.mkdir(parents=True, exist_ok=True)
@@ -135,8 +139,8 @@ class Bench:
 
     def distilled(self, fold: int, density: float, options: argparse.Namespace) -> Net:
         """Train the pruned net on some pictures of its half."""
-        pictures = self.half(fold)[: options.pictures]
-        case, data = self.case, Files([self.paths[i] for i in pictures], self.transformer)
+        pictures = [self.paths[i] for i in self.half(fold)[: options.pictures]] + options.more
+        case, data = self.case, Files(pictures, self.transformer)
         text = RECIPE.format(
             steps=options.steps,
             rate=options.rate,
@@ -144,7 +148,7 @@ class Bench:
             answers=options.answers,
         )
         trainer = Trainer(
-            self.sparse(fold, density),
+            self.sparse(fold, density, options.more),
             FinetuneRecipe.parse(text),
             Data(data, self.transformer, workers=1),
             teacher=self.net,
@@ -157,8 +161,9 @@ class Bench:
 
     def key(self, fold: int, density: float, options: argparse.Namespace) -> str:
         """Name a result."""
+        pictures = options.pictures + len(options.more)
         return (
-            f"{self.name}-{density:g}-{fold}-{options.pictures}p-{options.steps}s-"
+            f"{self.name}-{density:g}-{fold}-{pictures}p-{options.steps}s-"
             f"{options.rate:g}-{options.answers:g}"
         )
 
@@ -175,7 +180,7 @@ def measure(bench: Bench, fold: int, options: argparse.Namespace) -> None:
     path = bench.work / f"{key}.json"
     if path.exists():
         return
-    pruned = bench.sparse(fold, options.density)
+    pruned = bench.sparse(fold, options.density, options.more)
     trained = bench.distilled(fold, options.density, options)
     place = bench.work / key
     place.mkdir(exist_ok=True)
@@ -189,7 +194,8 @@ def measure(bench: Bench, fold: int, options: argparse.Namespace) -> None:
     agrees = {name: (found == answers["original"]).tolist() for name, found in answers.items()}
     before, after = summarize(bench.net).total, summarize(trained).total
     macs = [before.nonzero_macs, after.nonzero_macs]
-    result = {"right": right, "agrees": agrees, "macs": macs, **vars(options), "fold": fold}
+    asked = {**vars(options), "pictures": options.pictures + len(options.more), "more": None}
+    result = {"right": right, "agrees": agrees, "macs": macs, **asked, "fold": fold}
     path.write_text(json.dumps(result, default=str))
 
 
@@ -235,11 +241,13 @@ def main() -> None:
         "--answers", type=float, default=0.0, help="weight of the teacher's answers"
     )
     parser.add_argument("--fold", type=int, choices=(0, 1), help="[both]")
+    parser.add_argument("--more", type=Path, help="a folder of further pictures")
     parser.add_argument("--oneshot", action="store_true", help="prune only")
     parser.add_argument("--all", action="store_true", help="the whole programme, in turn")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
+    options.more = sorted(options.more.iterdir()) if options.more else []
     if options.table:
         table(options.work)
         return
@@ -252,7 +260,7 @@ def main() -> None:
     bench = Bench(options.model, options.work)
     for fold in (0, 1) if options.fold is None else (options.fold,):
         if options.oneshot:
-            bench.sparse(fold, options.density)
+            bench.sparse(fold, options.density, options.more)
         else:
             measure(bench, fold, options)
 

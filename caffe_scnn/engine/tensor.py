@@ -16,6 +16,9 @@ Float32 = NDArray[np.float32]
 
 # Planes that convolutions read start on a cache line (16 floats).
 ALIGNMENT = 16
+# Floats after which the sets of the first-level cache repeat, or half of them: were planes so far
+# apart, the same pixel of a dozen channels would fill the cache.
+SAME_SETS = 512
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,10 @@ class Tensor:
     def plane(self) -> int:
         """Distance between two planes."""
         size = self.lead + (self.height + self.border.rows) * self.pitch
-        return -(-size // ALIGNMENT) * ALIGNMENT if self.border.aligned else size
+        if not self.border.aligned:
+            return size
+        size = -(-size // ALIGNMENT) * ALIGNMENT
+        return size if size % SAME_SETS else size + ALIGNMENT
 
     @property
     def size(self) -> int:
