@@ -205,15 +205,13 @@ def processors():
 
 
 cdef const scnn_kernel *find(str op, str isa, int rows=0, int vectors=0) except NULL:
-    cdef const scnn_kernel *kernel
-    cdef int i
-    op_name, isa_name = op.encode(), isa.encode()
-    for i in range(scnn_kernel_count):
-        kernel = &scnn_kernels[i]
-        if (kernel.op == <bytes>op_name and kernel.isa == <bytes>isa_name
-                and kernel.rows == rows and kernel.vectors == vectors):
-            return kernel
-    raise KernelError(f"no kernel {op} {rows}x{vectors} for {isa}")
+    index = numbers.get((op, isa, rows, vectors))
+    if index is None:
+        raise KernelError(f"no kernel {op} {rows}x{vectors} for {isa}")
+    return &scnn_kernels[<int>index]
+
+
+cdef dict numbers = {kernel[1:5]: index for index, kernel in enumerate(kernels())}
 
 
 # One file for each kind of kernel; the order is that in which they use each other.

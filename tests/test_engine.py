@@ -259,6 +259,36 @@ def test_fusion_into_one_convolution():
     assert_like_reference(net_of(RESIDUAL))
 
 
+def pooled(method, activation):
+    return (
+        INPUT % "dim: 2 dim: 3 dim: 9 dim: 9"
+        + conv("a", "data", "a", "num_output: 4 kernel_size: 3")
+        + 'layer { name: "pool" type: "Pooling" bottom: "a" top: "pool" '
+        + f"pooling_param {{ pool: {method} kernel_size: 3 stride: 2 }} }}\n"
+        + f'layer {{ name: "act" bottom: "pool" top: "pool" {activation} }}\n'
+        + conv("b", "pool", "b", "num_output: 3 kernel_size: 1")
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "activation", "moves"),
+    [
+        ("MAX", 'type: "ReLU"', True),
+        ("MAX", 'type: "ReLU" relu_param { negative_slope: 0.3 }', True),
+        ("MAX", 'type: "ReLU" relu_param { negative_slope: -0.3 }', False),
+        ("MAX", 'type: "ReLU6"', True),
+        ("AVE", 'type: "ReLU"', False),
+        ("MAX", 'type: "TanH"', False),
+    ],
+)
+def test_an_activation_that_rises_moves_before_a_max_pooling(method, activation, moves):
+    net = net_of(pooled(method, activation))
+    steps = Executor(net, threads=1).plan().steps
+    assert (("a", "act") in [step.layers for step in steps]) == moves
+    assert_like_reference(net)
+    assert_like_reference(net, ["a", "b"])  # somebody asks for what is before the activation
+
+
 def test_a_wanted_blob_is_not_fused_away():
     net = net_of(RESIDUAL)
     got = assert_like_reference(net, ["a", "sum", "b"])

@@ -3,7 +3,7 @@
 1. Affine after affine: one affine (BatchNorm followed by Scale).
 2. Affine after a convolution or fully connected layer: into its weights and bias.
 3. A sum with a convolution's result: the convolution adds the other operand while it stores.
-4. A ReLU-like activation: into whatever produced its input.
+4. A ReLU-like activation: into whatever produced its input, also through a max pooling.
 
 A value that somebody asked for, or that has a second reader, is left alone.
 """
@@ -22,6 +22,7 @@ from caffe_scnn.layers.base import (
     ConvolutionSpec,
     EltwiseSpec,
     InnerProductSpec,
+    PoolingSpec,
 )
 
 CLAMPS = ("relu", "clip", "prelu")
@@ -33,6 +34,7 @@ def fuse(program: Program) -> None:
         _affine_into_producer,
         _sum_into_convolution,
         _activation_into_producer,
+        _activation_before_max_pooling,
     ]
     changed = True
     while changed:
@@ -108,13 +110,46 @@ def _activation_into_producer(program: Program, node: Node, producers: dict[Valu
     if not isinstance(spec, ActivationSpec) or spec.kind not in CLAMPS:
         return False
     producer = producers.get(node.reads[0])
-    if producer is None or producer.finish or not program.private(node.reads[0]):
-        return False
-    takes_slopes = isinstance(producer.spec, ConvolutionSpec | AffineSpec | InnerProductSpec)
-    takes_clamp = takes_slopes or isinstance(producer.spec, EltwiseSpec)
-    leaky = spec.kind == "prelu" or (spec.kind == "relu" and spec.args[0] != 0)
-    if not (takes_slopes if leaky else takes_clamp):
+    if producer is None or not _takes(program, producer, spec):
         return False
     producer.finish = spec
     _absorb(program, producer, node)
     return True
+
+
+def _takes(program: Program, producer: Node, spec: ActivationSpec) -> bool:
+    """Whether a node can apply an activation to its result, which only one other reads."""
+    if producer.finish or not program.private(producer.writes[0]):
+        return False
+    takes_slopes = isinstance(producer.spec, ConvolutionSpec | AffineSpec | InnerProductSpec)
+    takes_clamp = takes_slopes or isinstance(producer.spec, EltwiseSpec)
+    leaky = spec.kind == "prelu" or (spec.kind == "relu" and spec.args[0] != 0)
+    return takes_slopes if leaky else takes_clamp
+
+
+def _activation_before_max_pooling(
+    program: Program, node: Node, producers: dict[Value, Node]
+) -> bool:
+    """Let the layer before the pooling apply what comes behind it: the maximum is the same."""
+    spec, pooling = node.spec, producers.get(node.reads[0]) if node.reads else None
+    if not isinstance(spec, ActivationSpec) or spec.kind not in CLAMPS or not _rises(spec):
+        return False
+    if pooling is None or not isinstance(pooling.spec, PoolingSpec) or pooling.spec.method != "max":
+        return False
+    producer = producers.get(pooling.reads[0])
+    if producer is None or not program.private(node.reads[0]):
+        return False
+    if not _takes(program, producer, spec):
+        return False
+    producer.finish = spec
+    producer.layers = [*producer.layers, *node.layers]
+    pooling.writes = node.writes
+    program.nodes.remove(node)
+    return True
+
+
+def _rises(spec: ActivationSpec) -> bool:
+    """Whether larger values never become smaller ones."""
+    if spec.slopes is not None:
+        return bool((spec.slopes >= 0).all())
+    return spec.kind == "clip" or spec.args[0] >= 0
