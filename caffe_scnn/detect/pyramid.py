@@ -18,6 +18,7 @@ from caffe_scnn.model.net import Net
 from caffe_scnn.passes.remove_dead import remove_dead
 from caffe_scnn.preprocess import Preprocess, read_mean
 
+ROWS = 64  # of a picture that are turned into values at a time
 PLAN_BYTES = 2 << 30  # of the plans for the sizes of pictures that were met last
 
 
@@ -97,22 +98,29 @@ class Backbone:
         Returns
         -------
         float32 ndarray of shape (C, h, w)
+            Valid until the next call.
         """
-        x = self._values(scaled(picture, scale))[None]
-        found: Float32 = self.executor.run({self.input: x}, [self.blob])[self.blob][0]
+        pixels = scaled(picture, scale)
+        plan = self.executor.plan({self.input: (1, 3, *pixels.shape[:2])}, [self.blob])
+        self._fill(plan.input(self.input)[0], pixels)
+        plan.run()
+        found: Float32 = plan.output(self.blob)[0]
         return found
 
-    def _values(self, pixels: Picture) -> Float32:
-        """Turn pixels (H, W, 3) into planes (3, H, W), these first: a byte a value is little."""
+    def _fill(self, values: Float32, pixels: Picture) -> None:
+        """Turn pixels (H, W, 3) into planes (3, H, W), some rows at a time: they stay in cache."""
         import cv2
 
         planes = cv2.split(pixels)
         if self.settings.channels == "rgb":
             planes = planes[::-1]
-        mean = self.mean[:, None, None]
-        values: Float32 = np.subtract(np.stack(planes), mean, dtype=np.float32)
-        values *= np.float32(self.settings.scale)
-        return values
+        means = np.broadcast_to(self.mean, 3)
+        factor = np.float32(self.settings.scale)
+        for plane, mean, result in zip(planes, means, values, strict=True):
+            for top in range(0, len(plane), ROWS):
+                rows = slice(top, top + ROWS)
+                np.subtract(plane[rows], mean, out=result[rows], dtype=np.float32)
+                result[rows] *= factor
 
     def digest(self) -> str:
         """Return a fingerprint of all that a map depends on, the picture and the scale apart."""

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from caffe_scnn._kernels import clear_halo
 from caffe_scnn.engine.arena import Storage, allocate, place
 from caffe_scnn.engine.choose import Tile
 from caffe_scnn.engine.fuse import fuse
 from caffe_scnn.engine.nodes import Node, Program, Value, unread_channels
 from caffe_scnn.engine.ops import Context, Op, State, op_type
 from caffe_scnn.engine.ops.bands import join
-from caffe_scnn.engine.ops.base import clear
 from caffe_scnn.engine.ops.filter import FilterOp
 from caffe_scnn.engine.ops.ragged import RaggedOp
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
@@ -69,9 +69,14 @@ class Plan:
 
     def feed(self, arrays: dict[str, Float32]) -> None:
         """Write the inputs into the arena."""
-        for name, tensor in self.inputs.items():
-            clear(tensor, self.arena)
-            np.copyto(tensor.array(self.arena), arrays[name])
+        for name in self.inputs:
+            np.copyto(self.input(name), arrays[name])
+
+    def input(self, name: str) -> Float32:
+        """Return where an input is to be written before a run; its halo is zero then."""
+        tensor = self.inputs[name]
+        clear_halo(self.arena, tensor.planes(), tensor.items, 1)
+        return tensor.array(self.arena)
 
     def fetch(self) -> dict[str, Float32]:
         """Copy the outputs out of the arena."""

@@ -38,8 +38,8 @@ class Pyramid:
             frame.maps = [blocked(self.map(frame.picture, scale)) for scale in self.scales]
 
     def map(self, picture: Picture, scale: int) -> Float32:
-        """Return the map (C, h, w) of one scale."""
+        """Return the map (C, h, w) of one scale; valid until the next call."""
         if self.cache is None:
             return self.backbone.map(picture, scale)
         maker = f"{self._digest} {scale}"
-        return self.cache.get(maker, picture, lambda: self.backbone.map(picture, scale))
+        return self.cache.get(maker, picture, lambda: self.backbone.map(picture, scale).copy())
