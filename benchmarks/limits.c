@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 typedef float vec __attribute__((vector_size(WIDTH), aligned(WIDTH)));
+typedef float anywhere __attribute__((vector_size(WIDTH), aligned(4)));
 #define LANES (WIDTH / 4)
 #define SUMS 12
 
@@ -23,7 +24,8 @@ float fma_registers(long rounds)
     return total[0];
 }
 
-/* The same with one operand from memory: SUMS vectors in the first-level cache. */
+/* The same with one operand from memory: SUMS vectors in the first-level cache, which cross cache
+ * lines if `data` is not aligned. */
 float fma_memory(long rounds, const float *data)
 {
     vec sum[SUMS], x, total = {0};
@@ -32,7 +34,7 @@ float fma_memory(long rounds, const float *data)
     x = (vec){0} + 1e-9f;
     for (long r = 0; r < rounds; r++)
         _Pragma("GCC unroll 12") for (int i = 0; i < SUMS; i++) {
-            sum[i] = x * *(const volatile vec *)(data + i * LANES) + sum[i];
+            sum[i] = x * *(const volatile anywhere *)(data + i * LANES) + sum[i];
             __asm__("" : "+v"(sum[i]));
         }
     _Pragma("GCC unroll 12") for (int i = 0; i < SUMS; i++)

@@ -6,6 +6,7 @@ Needs a C compiler. Each figure is the best of gated samples (``gate.py``). Besi
 the kernels on layers of MobileNet, CaffeNet and VGG, with activations laid out as the engine does:
 dense, with zeros in blocks of four channels, with zeros anywhere, and programs made for the latter;
 as a share, on the non-zero weights alone, of what multiply-adds with an operand from memory reach.
+Pixels of a k x k layer with zeros anywhere cross cache lines: their roof is the lower one.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ KERNELS = (
     Layer(1024, 1024, 1, 7),
     Layer(384, 256, 3, 13),
     Layer(512, 512, 3, 28),
+    # a group each of AlexNet's conv2, conv4 and conv5
+    Layer(128, 48, 5, 27),
+    Layer(192, 192, 3, 13),
+    Layer(128, 192, 3, 13),
 )
 KINDS = ("4x1 blocks", "anywhere", "program")
 ZEROS = (0, 0.8, 0.9, 0.95)
@@ -79,6 +84,9 @@ def limits(gate: Gate, isa: str) -> dict[str, float]:
         "FMA, registers": flops / best(gate, lambda: library.fma_registers(rounds)) / 1e9,
         "FMA, operand in L1": flops / best(gate, lambda: library.fma_memory(rounds, at)) / 1e9,
     }
+    crossing = ctypes.c_void_p(memory[begin + 1 :].ctypes.data)
+    seconds = best(gate, lambda: library.fma_memory(rounds, crossing))
+    found["FMA, operand across lines of L1"] = flops / seconds / 1e9
     for name, size in SIZES.items():
         times = max(1, (16 << 20) // size)
         floats = ctypes.c_size_t(size // 4)
