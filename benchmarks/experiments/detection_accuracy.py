@@ -30,14 +30,12 @@ NETS = {
     ),
 }
 
-LAYERS = {"mobilenet": "conv*/pw", "squeezenet": "fire*"}
-BLOBS = {"mobilenet": ["conv?/pw", "conv1[0-2]/pw"], "squeezenet": ["fire?/concat"]}
 # The compressed net learns to respond as the original does, on parts of the training pictures that
 # are about as large as on the detector's scale; no label is looked at.
 DISTIL = """
 method = "keep"
 [train]
-steps = 700
+steps = {steps}
 batch = 16
 optimizer = "adam"
 learning_rate = 1e-3
@@ -54,12 +52,46 @@ colour = 0.1
 
 
 @dataclass(frozen=True)
+class Course:
+    """Options of ``compress`` (none: the net stays as it is), then a training of so many steps.
+
+    The net learns to make the blobs ``responses`` that the original makes.
+    """
+
+    compress: tuple[str, ...]
+    steps: int = 0
+    responses: tuple[str, ...] = ()
+
+
+# 30 % of the multiply-accumulates in each case.
+SPARSE = {
+    "mobilenet": (
+        Course(
+            ("--method", "obs", "--macs", "0.3", "--layers", "conv*/pw"),
+            700,
+            ("conv?/pw", "conv1[0-2]/pw"),
+        ),
+    ),
+    "squeezenet": (
+        Course(("--method", "obs", "--macs", "0.3", "--layers", "fire*"), 700, ("fire?/concat",)),
+    ),
+}
+# The first layers, whose maps are large, lose channels; all others weights.
+FIRST = [word for name in ("conv1", "conv[2-4]/pw") for word in ("--layers", name)]
+LATER = ("conv[5-9]/pw", "conv1[0-2]/pw")
+FASTER = (
+    Course(("--method", "channels", "--density", "0.6", *FIRST)),
+    Course(("--method", "obs", "--macs", "0.32", "--layers", "conv*/pw"), 800, LATER),
+    Course((), 2600, LATER),
+)
+
+
+@dataclass(frozen=True)
 class Row:
     """One detector, and the cascades it is run with.
 
-    With ``macs`` its net is that of the row ``of``, compressed to this fraction of its
-    multiply-accumulates on the training pictures and trained on them to respond as before;
-    differences are then to that row's full model.
+    With ``courses`` its net is that of the row ``of``, which went through them on the training
+    pictures; differences are then to that row's full model.
     """
 
     net: str
@@ -69,7 +101,7 @@ class Row:
     keeps: tuple[float, ...] = ()
     more: tuple[str, ...] = ()
     of: str = ""
-    macs: float = 0.0
+    courses: tuple[Course, ...] = ()
 
 
 ROWS = {
@@ -85,8 +117,21 @@ ROWS = {
     "mobilenet-conv12-5": Row(
         "mobilenet", "conv12/pw", scales="480,576,688,864,1200", keeps=(0.1,)
     ),
+    "mobilenet-conv12-688-sparse": Row(
+        "mobilenet",
+        "conv12/pw",
+        scales="688",
+        keeps=(0.1,),
+        of="mobilenet-conv12-688",
+        courses=SPARSE["mobilenet"],
+    ),
     "mobilenet-conv12-688-faster": Row(
-        "mobilenet", "conv12/pw", scales="688", keeps=(0.1,), of="mobilenet-conv12-688", macs=0.3
+        "mobilenet",
+        "conv12/pw",
+        scales="688",
+        keeps=(0.1,),
+        of="mobilenet-conv12-688",
+        courses=FASTER,
     ),
     "squeezenet-fire9": Row("squeezenet", "fire9/concat", keeps=(0.2, 0.1, 0.05)),
     "squeezenet-fire9-321": Row("squeezenet", "fire9/concat", "1,2,3"),
@@ -100,7 +145,7 @@ ROWS = {
         scales="688",
         keeps=(0.1,),
         of="squeezenet-fire9-688",
-        macs=0.3,
+        courses=SPARSE["squeezenet"],
     ),
     "squeezenet-fire9-5": Row(
         "squeezenet", "fire9/concat", scales="480,576,688,864,1200", keeps=(0.1,)
@@ -131,30 +176,47 @@ def detector(data: Path, work: Path, name: str, row: Row) -> Path:
 
 
 def faster(data: Path, work: Path, name: str, row: Row) -> list[Path]:
-    """Compress a row's net and train it, unless that was done: its prototxt and caffemodel."""
-    of, sparse, out = work / row.of / "detector", work / name / "sparse", work / name / "net"
-    pictures, recipe = work / "pictures", work / name / "distil.toml"
-    if not sparse.exists():
-        detector(data, work, row.of, ROWS[row.of])
-        kit = Devkit.open(data / "VOCdevkit")
-        pictures.mkdir(exist_ok=True)
-        for image in kit.image_ids("trainval"):
-            path = kit.picture_path(image)
-            shutil.copyfile(path, pictures / path.name)
-        run(
-            "compress", of / "backbone.prototxt", of / "backbone.caffemodel", "-o", sparse,
-            "--method", "obs", "--macs", row.macs, "--images", pictures, *NETS[row.net][2],
-            "--resize", 480, "--crop", 224, "--layers", LAYERS[row.net], "--threads", 1,
-        )  # fmt: skip
+    """Let the net of a row go through its courses: its prototxt and caffemodel."""
+    of, pictures = work / row.of / "detector", work / "pictures"
+    detector(data, work, row.of, ROWS[row.of])
+    if not pictures.exists():
+        copy_pictures(data, pictures)
+    net = original = [of / "backbone.prototxt", of / "backbone.caffemodel"]
+    pixels = [*NETS[row.net][2], "--resize", 480, "--crop", 224, "--threads", 1]
+    for number, course in enumerate(row.courses):
+        small, out = (work / name / f"{number}-{what}" for what in ("compressed", "trained"))
+        if course.compress:
+            if not small.exists():
+                run("compress", *net, "-o", small, *course.compress, "--images", pictures, *pixels)
+            net = [small / PROTOTXT, small / CAFFEMODEL]
+        if course.steps:
+            net = trained(net, original, course, out, ["--data", pictures, *pixels])
+    return net
+
+
+def trained(
+    net: list[Path], original: list[Path], course: Course, out: Path, pictures: list[object]
+) -> list[Path]:
+    """Train a net to respond as the original does, unless that was done."""
     if not (out / CAFFEMODEL).exists():
-        recipe.write_text(DISTIL.format(responses=json.dumps(BLOBS[row.net])))
+        recipe = out.with_suffix(".toml")
+        recipe.parent.mkdir(parents=True, exist_ok=True)
+        recipe.write_text(DISTIL.format(steps=course.steps, responses=json.dumps(course.responses)))
         run(
-            "finetune", sparse / PROTOTXT, sparse / CAFFEMODEL, "-o", out, "--data", pictures,
-            "--teacher", of / "backbone.prototxt", "--teacher-weights", of / "backbone.caffemodel",
-            "--recipe", recipe, *NETS[row.net][2], "--resize", 480, "--crop", 224,
-            "--threads", 1, "--workers", 1, *(["--resume"] if out.exists() else []),
+            "finetune", *net, "-o", out, "--teacher", original[0],
+            "--teacher-weights", original[1], "--recipe", recipe, *pictures,
+            "--workers", 1, *(["--resume"] if out.exists() else []),
         )  # fmt: skip
     return [out / PROTOTXT, out / CAFFEMODEL]
+
+
+def copy_pictures(data: Path, folder: Path) -> None:
+    """Put the training pictures, and no others, into a folder."""
+    kit = Devkit.open(data / "VOCdevkit")
+    folder.mkdir(parents=True)
+    for image in kit.image_ids("trainval"):
+        path = kit.picture_path(image)
+        shutil.copyfile(path, folder / path.name)
 
 
 def accuracy(data: Path, work: Path, name: str, model: Path, keep: float | None) -> Path:
