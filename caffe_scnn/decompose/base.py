@@ -99,6 +99,13 @@ class Candidate(Protocol):
         """Write the choice (None: keep everything) as layers, one edit per sharer."""
         ...
 
+    def outline(self, keep: Mask) -> Sequence[tuple[Layer, tuple[Layer, ...]]]:
+        """Return every sharer with layers of the sizes that a choice writes, to see what they cost.
+
+        They need not hold the weights, where these take long to find.
+        """
+        return [(edit.layer, edit.chain) for edit in self.edits(keep)]
+
 
 @dataclass(frozen=True, eq=False)
 class Edit:

@@ -24,12 +24,11 @@ from caffe_scnn.decompose.costs import RESOURCES, Cost, Meter, Resource
 from caffe_scnn.decompose.evidence import Evidence, surroundings
 from caffe_scnn.decompose.fit import Setting
 from caffe_scnn.decompose.observe import alone
-from caffe_scnn.decompose.ranked import RankedResponses
 from caffe_scnn.decompose.recipe import Goal
 from caffe_scnn.decompose.select import Target
 from caffe_scnn.decompose.sparsify import Array, Mask
 from caffe_scnn.errors import CaffeScnnError
-from caffe_scnn.model.net import Layer, Net
+from caffe_scnn.model.net import Net
 
 # Fractions of a layer's non-zeros at which its error and cost are measured, and between which they
 # are interpolated; the answers are probed at two of them.
@@ -149,7 +148,7 @@ class Measure:
         points = []
         for fraction in MEASURED:
             keep = candidate.choose(max(0, round(fraction * present) - candidate.fixed))
-            cost = self._meter.of_chains(_chains(candidate, keep))
+            cost = self._meter.of_chains(candidate.outline(keep))
             reached = candidate.size(keep) / max(1, present)
             points.append(Point(reached, candidate.error(keep), cost, keep))
         return points
@@ -167,13 +166,6 @@ class Point:
     def numbers(self) -> dict[str, float]:
         """Return all but the choice."""
         return {"fraction": self.fraction, "error": self.error, **_numbers(self.cost)}
-
-
-def _chains(candidate: Candidate, keep: Mask) -> Sequence[tuple[Layer, tuple[Layer, ...]]]:
-    """Return what is written for a choice as far as its cost goes: a ranked fit takes long."""
-    if isinstance(candidate, RankedResponses):
-        return candidate.outline(keep)
-    return [(edit.layer, edit.chain) for edit in candidate.edits(keep)]
 
 
 def _numbers(cost: Cost) -> dict[str, float]:

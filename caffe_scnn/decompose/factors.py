@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caffe_scnn.decompose.base import Edit, relative_error
+from caffe_scnn.decompose.base import Candidate, Edit, relative_error
 from caffe_scnn.decompose.bases import (
     dictionary_bases,
     pca_bases,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from caffe_scnn.decompose.scnn import Scnn
 
 
-class Factors:
+class Factors(Candidate):
     """A convolution as P, Q and coefficients that wait to be made sparse.
 
     Inside, ``filters`` has the shape (m, n/g, d): for every input channel the n/g filters of its

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from caffe_scnn.decompose.base import ALL_TYPES, Candidate, Edit, relative_error
 from caffe_scnn.decompose.evidence import Evidence
 from caffe_scnn.decompose.obs import Obs, SparseResponses
 from caffe_scnn.decompose.scales import channel_scales
-from caffe_scnn.decompose.sparsify import Array, Mask, Offer, for_budget
+from caffe_scnn.decompose.sparsify import Mask, Offer, for_budget
 from caffe_scnn.decompose.write import rewritten
 from caffe_scnn.model.net import Blob, Layer
 
@@ -72,7 +73,7 @@ class RefittedWeights(SparseResponses):
         return self._pruned_weights.choose(budget)
 
 
-class PrunedWeights:
+class PrunedWeights(Candidate):
     """A layer whose weights are kept or set to zero one by one.
 
     Parameters
@@ -93,11 +94,13 @@ class PrunedWeights:
         # A transposed fc stores (inputs, outputs): its output channels are the columns.
         self._rows = self._weights.T if inner_product.transpose else self._weights
         self._scales = channel_scales(self._rows, scaled)
-        self.offer = Offer(self._gains(), np.zeros(len(self._rows), np.int64))
 
-    def _gains(self) -> Array:
+    @cached_property
+    def offer(self) -> Offer:
+        """Every weight with its square, relative to its channel's norm if so asked."""
         rows = self._rows.reshape(len(self._rows), -1).astype(np.float64)
-        return np.square(rows / self._scales[:, None])
+        gains = np.square(rows / self._scales[:, None])
+        return Offer(gains, np.zeros(len(rows), np.int64))
 
     def choose(self, budget: int) -> Mask:
         """Keep the ``budget`` weights of the largest gains."""

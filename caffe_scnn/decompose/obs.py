@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from caffe_scnn.calibrate.patches import as_blob, grouped_rows, weight_rows
-from caffe_scnn.decompose.base import ALL_TYPES, Edit, relative_error, require
+from caffe_scnn.decompose.base import ALL_TYPES, Candidate, Edit, relative_error, require
 from caffe_scnn.decompose.evidence import Evidence
 from caffe_scnn.decompose.pattern import Pattern
 from caffe_scnn.decompose.sparsify import Array, Mask, Offer
@@ -71,7 +71,7 @@ class Obs:
         return SparseResponses(layers, self, evidence or Evidence.assumed(layers[0]))
 
 
-class SparseResponses:
+class SparseResponses(Candidate):
     """A layer whose weights become sparse.
 
     Parameters

@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from caffe_scnn.calibrate.patches import groups, weight_rows
-from caffe_scnn.decompose.base import Edit, relative_error, require
+from caffe_scnn.decompose.base import Candidate, Edit, relative_error, require
 from caffe_scnn.decompose.chain import convolution_chain, inner_product_chain
 from caffe_scnn.decompose.evidence import Evidence
 from caffe_scnn.decompose.responses import LowRankMap, ResponseProblem
@@ -69,7 +69,7 @@ class RankedMethod:
         return None
 
 
-class RankedResponses(ABC):
+class RankedResponses(Candidate, ABC):
     """A layer whose responses become low-rank.
 
     Parameters
