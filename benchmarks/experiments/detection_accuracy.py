@@ -63,35 +63,39 @@ class Course:
     responses: tuple[str, ...] = ()
 
 
-# 30 % of the multiply-accumulates in each case.
-SPARSE = {
-    "mobilenet": (
+LATER = ("conv[5-9]/pw", "conv1[0-2]/pw")
+# `sparse`: 30 % of the multiply-accumulates. `faster`: the first layers, whose maps are large, lose
+# channels, and all others weights.
+COURSES = {
+    "mobilenet-sparse": (
         Course(
             ("--method", "obs", "--macs", "0.3", "--layers", "conv*/pw"),
             700,
             ("conv?/pw", "conv1[0-2]/pw"),
         ),
     ),
-    "squeezenet": (
+    "mobilenet-faster": (
+        Course(
+            (
+                *("--method", "channels", "--density", "0.6"),
+                *("--layers", "conv1", "--layers", "conv[2-4]/pw"),
+            )
+        ),
+        Course(("--method", "obs", "--macs", "0.32", "--layers", "conv*/pw"), 800, LATER),
+        Course((), 2600, LATER),
+    ),
+    "squeezenet-sparse": (
         Course(("--method", "obs", "--macs", "0.3", "--layers", "fire*"), 700, ("fire?/concat",)),
     ),
 }
-# The first layers, whose maps are large, lose channels; all others weights.
-FIRST = [word for name in ("conv1", "conv[2-4]/pw") for word in ("--layers", name)]
-LATER = ("conv[5-9]/pw", "conv1[0-2]/pw")
-FASTER = (
-    Course(("--method", "channels", "--density", "0.6", *FIRST)),
-    Course(("--method", "obs", "--macs", "0.32", "--layers", "conv*/pw"), 800, LATER),
-    Course((), 2600, LATER),
-)
 
 
 @dataclass(frozen=True)
 class Row:
     """One detector, and the cascades it is run with.
 
-    With ``courses`` its net is that of the row ``of``, which went through them on the training
-    pictures; differences are then to that row's full model.
+    With ``courses`` (a name) its net is that of the row ``of``, which went through them on the
+    training pictures; differences are then to that row's full model.
     """
 
     net: str
@@ -101,7 +105,7 @@ class Row:
     keeps: tuple[float, ...] = ()
     more: tuple[str, ...] = ()
     of: str = ""
-    courses: tuple[Course, ...] = ()
+    courses: str = ""
 
 
 ROWS = {
@@ -123,7 +127,7 @@ ROWS = {
         scales="688",
         keeps=(0.1,),
         of="mobilenet-conv12-688",
-        courses=SPARSE["mobilenet"],
+        courses="mobilenet-sparse",
     ),
     "mobilenet-conv12-688-faster": Row(
         "mobilenet",
@@ -131,7 +135,19 @@ ROWS = {
         scales="688",
         keeps=(0.1,),
         of="mobilenet-conv12-688",
-        courses=FASTER,
+        courses="mobilenet-faster",
+    ),
+    "mobilenet-conv12-688-reduced": Row(
+        "mobilenet", "conv12/pw", scales="688", keeps=(0.1,), more=("--reduction", "1024")
+    ),
+    "mobilenet-conv12-688-reduced-faster": Row(
+        "mobilenet",
+        "conv12/pw",
+        scales="688",
+        keeps=(0.1,),
+        more=("--reduction", "1024"),
+        of="mobilenet-conv12-688-reduced",
+        courses="mobilenet-faster",
     ),
     "squeezenet-fire9": Row("squeezenet", "fire9/concat", keeps=(0.2, 0.1, 0.05)),
     "squeezenet-fire9-321": Row("squeezenet", "fire9/concat", "1,2,3"),
@@ -139,13 +155,13 @@ ROWS = {
     "squeezenet-fire9-1": Row("squeezenet", "fire9/concat", "1"),
     "squeezenet-fire8": Row("squeezenet", "fire8/concat"),
     "squeezenet-fire9-688": Row("squeezenet", "fire9/concat", scales="688", keeps=(0.1,)),
-    "squeezenet-fire9-688-faster": Row(
+    "squeezenet-fire9-688-sparse": Row(
         "squeezenet",
         "fire9/concat",
         scales="688",
         keeps=(0.1,),
         of="squeezenet-fire9-688",
-        courses=SPARSE["squeezenet"],
+        courses="squeezenet-sparse",
     ),
     "squeezenet-fire9-5": Row(
         "squeezenet", "fire9/concat", scales="480,576,688,864,1200", keeps=(0.1,)
@@ -166,7 +182,7 @@ def detector(data: Path, work: Path, name: str, row: Row) -> Path:
         folder, weights, pixels = NETS[row.net]
         net = [data / folder / "deploy.prototxt", data / folder / weights]
         if row.of:
-            net = faster(data, work, name, row)
+            net = faster(data, work, row)
         run(
             "detect-train", *net, data / "VOCdevkit", "-o", out,
             "--blob", row.blob, "--levels", row.levels, "--scales", row.scales, *pixels, *row.more,
@@ -175,7 +191,7 @@ def detector(data: Path, work: Path, name: str, row: Row) -> Path:
     return out
 
 
-def faster(data: Path, work: Path, name: str, row: Row) -> list[Path]:
+def faster(data: Path, work: Path, row: Row) -> list[Path]:
     """Let the net of a row go through its courses: its prototxt and caffemodel."""
     of, pictures = work / row.of / "detector", work / "pictures"
     detector(data, work, row.of, ROWS[row.of])
@@ -183,8 +199,9 @@ def faster(data: Path, work: Path, name: str, row: Row) -> list[Path]:
         copy_pictures(data, pictures)
     net = original = [of / "backbone.prototxt", of / "backbone.caffemodel"]
     pixels = [*NETS[row.net][2], "--resize", 480, "--crop", 224, "--threads", 1]
-    for number, course in enumerate(row.courses):
-        small, out = (work / name / f"{number}-{what}" for what in ("compressed", "trained"))
+    for number, course in enumerate(COURSES[row.courses]):
+        place = work / row.courses
+        small, out = (place / f"{number}-{what}" for what in ("compressed", "trained"))
         if course.compress:
             if not small.exists():
                 run("compress", *net, "-o", small, *course.compress, "--images", pictures, *pixels)

@@ -2,14 +2,14 @@
 
     python benchmarks/experiments/detection_timing.py DATA WORK [PICTURES [THREADS]]
 
-WORK is that of detection_accuracy.py (its detectors and windows; rows ``…-688`` and
-``…-688-faster``). All forms of a detector run alternately on each picture, in one process; a first
-round on every picture makes the plans and is not counted, of three more the median counts. Windows
-come from a file and are not counted. For ZF-5 and CaffeNet there are no
-weights to be had: they are random, and the fc layers get the zeros of the SCNN paper (85 and 68 %).
-CaffeNet's sparse convolutions are those of DATA/caffenet_conv, which were really trained; ZF-5's
-get as many zeros, at random. Times do not depend on the values; of the random ones 10 windows a
-picture are made to score, as many as a trained detector finds.
+WORK is that of detection_accuracy.py (its detectors and windows; rows ``mobilenet-conv12-688``,
+``…-faster``, ``…-reduced`` and ``…-reduced-faster``). All forms of a detector run alternately on
+each picture, in one process; a first round on every picture makes the plans and is not counted, of
+three more the median counts. Windows come from a file and are not counted. For ZF-5 and CaffeNet
+there are no weights to be had: they are random, and the fc layers get the zeros of the SCNN paper
+(85 and 68 %). CaffeNet's sparse convolutions are those of DATA/caffenet_conv, which were really
+trained; ZF-5's get as many zeros, at random. Times do not depend on the values; of the random ones
+10 windows a picture are made to score, as many as a trained detector finds.
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ TINY = np.float32(1e-12)  # in the place of a zero: dense to the engine, the sam
 
 
 def dense(net: Net | None) -> Net | None:
-    """Return a net without any zero weight."""
+    """Return a net without zero weights; depthwise layers keep theirs, which are padding."""
     if net is None:
         return None
     result = net.copy()
     for layer in result:
-        layer.blobs = [np.where(blob == 0, TINY, blob) for blob in layer.blobs]
+        if layer.proto.convolution_param.group <= 2:
+            layer.blobs = [np.where(blob == 0, TINY, blob) for blob in layer.blobs]
     return result
 
 
@@ -181,7 +182,7 @@ def main() -> None:
     print("| net, scales | form | windows | conv | pooling | fc | rest | all [ms] | times faster |")
     print("|---|---|---|---|---|---|---|---|---|")
     pairs: dict[str, tuple[DetectorModel, DetectorModel]] = {}
-    for name in ("mobilenet-conv12-688", "squeezenet-fire9-688"):
+    for name in ("mobilenet-conv12-688", "mobilenet-conv12-688-reduced"):
         places = [work / each / "detector" for each in (name, f"{name}-faster")]
         if all(place.exists() for place in places):
             pairs[name] = DetectorModel.read(places[0]), DetectorModel.read(places[1])

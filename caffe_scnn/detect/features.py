@@ -33,7 +33,10 @@ class FeatureSource:
     stages: Sequence[Stage]
 
     def frame(self, index: int, chosen: NDArray[np.intp] | None = None) -> Frame:
-        """Run the stages on some windows of a picture, on all of them by default."""
+        """Run the stages on some windows of a picture, on all of them by default.
+
+        Features are valid until the next call.
+        """
         picture = self.data.pictures[index]
         windows = picture.windows if chosen is None else picture.windows[chosen]
         frame = Frame(picture.name, self.data.read(index), windows)
@@ -49,9 +52,8 @@ class FeatureSource:
         references : ndarray of shape (n, 2)
             Windows of one picture next to each other.
         """
-        return np.concatenate(
-            [
-                self.frame(index, np.array([window for _, window in group], np.intp)).features[name]
-                for index, group in groupby(references.tolist(), key=lambda pair: pair[0])
-            ]
-        )
+        found = []
+        for index, group in groupby(references.tolist(), key=lambda pair: pair[0]):
+            chosen = np.array([window for _, window in group], np.intp)
+            found.append(self.frame(index, chosen).features[name].copy())
+        return np.concatenate(found)

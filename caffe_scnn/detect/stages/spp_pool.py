@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
@@ -12,6 +12,7 @@ from caffe_scnn.detect.frame import Frame
 from caffe_scnn.detect.geometry import MapGeometry
 from caffe_scnn.detect.spp_pool import bins_of
 from caffe_scnn.detect.stages.base import Part
+from caffe_scnn.engine.tensor import Float32
 from caffe_scnn.engine.window_pooling import pool_windows
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class SppPool:
         Bins a side of each level.
     pooling : {"spp-net", "spp-layer", "roi"}
     target : str
-        Under which name the features go into the frame.
+        Under which name the features go into the frame: they are valid until the next run.
     threads : int, optional
     """
 
@@ -49,6 +50,8 @@ class SppPool:
     pooling: str = "spp-net"
     target: str = POOLED
     threads: int | None = None
+    # Fresh memory for each picture's features took longer than to pool them.
+    _memory: Float32 = field(default_factory=lambda: np.empty(0, np.float32), repr=False)
 
     @classmethod
     def of(
@@ -74,7 +77,7 @@ class SppPool:
     def run(self, frame: Frame) -> None:
         """Add the features (windows, channels · bins): level by level, each channel-major."""
         width = self.channels * sum(level * level for level in self.levels)
-        out = np.empty((len(frame.boxes), width), np.float32)
+        out = self._room(len(frame.boxes), width)
         chosen = self.geometry.choose_scale(frame.boxes, frame.shorter, self.scales)
         for at, (scale, cells) in enumerate(zip(self.scales, frame.maps, strict=False)):
             rows = np.flatnonzero(chosen == at)
@@ -90,3 +93,9 @@ class SppPool:
             )
             pool_windows(cells, self.channels, bins, out, rows, threads=self.threads)
         frame.features[self.target] = out
+
+    def _room(self, windows: int, width: int) -> Float32:
+        """Return memory for so many windows: that of the last picture, if it is enough."""
+        if self._memory.size < windows * width:
+            self._memory = np.empty(windows * width, np.float32)
+        return self._memory[: windows * width].reshape(windows, width)
