@@ -224,6 +224,7 @@ def pool(
     items: int,
     scratch: Float32,
     threads: int,
+    halo: bool = True,
 ) -> None: ...
 def lrn(
     isa: str,

@@ -2,11 +2,12 @@
 
 
 def pool(str isa, str method, float[::1] arena not None, Planes src not None, Planes dst not None,
-         kernel, stride, pad, int items, float[:, ::1] scratch not None, int threads):
+         kernel, stride, pad, int items, float[:, ::1] scratch not None, int threads,
+         bint halo=True):
     """Max or average pooling.
 
     ``method`` is "max" or "ave"; ``scratch`` has a row of 2·(width + kernel width + 16) floats for
-    each thread.
+    each thread. Without ``halo`` that of dst is left as it is.
     """
     cdef scnn_maxpool_fn run = <scnn_maxpool_fn>find(f"{method}pool", isa).run
     cdef scnn_pool geometry
@@ -29,17 +30,18 @@ def pool(str isa, str method, float[::1] arena not None, Planes src not None, Pl
     if threads == 1:
         with nogil:
             for task in range(tasks):
-                pool_plane(run, &geometry, data, src, dst, task, &scratch[0, 0])
+                pool_plane(run, &geometry, data, src, dst, task, &scratch[0, 0], halo)
         return
     for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
-        pool_plane(run, &geometry, data, src, dst, task, &scratch[threadid(), 0])
+        pool_plane(run, &geometry, data, src, dst, task, &scratch[threadid(), 0], halo)
 
 
 cdef void pool_plane(scnn_maxpool_fn run, const scnn_pool *geometry, float *data, Planes src,
-                     Planes dst, int64_t task, float *scratch) noexcept nogil:
+                     Planes dst, int64_t task, float *scratch, bint halo) noexcept nogil:
     cdef int64_t item = task // src.channels, channel = task % src.channels
     cdef float *out = data + dst.at + item * dst.item + channel * dst.plane
-    zero_halo(out, dst)
+    if halo:
+        zero_halo(out, dst)
     run(geometry, data + src.at + item * src.item + channel * src.plane + src.lead, out + dst.lead,
         scratch)
 

@@ -158,6 +158,51 @@ def test_long_chains_change_no_bit(limits, isa, density, pixels):
     assert np.array_equal(got["back"], want["back"])
 
 
+POOLED = """
+name: "n"
+layer { name: "data" type: "Input" top: "data"
+  input_param { shape { dim: 2 dim: 3 dim: 62 dim: 45 } } }
+layer { name: "p0" type: "Pooling" bottom: "data" top: "p0"
+  pooling_param { pool: MAX kernel_size: 3 stride: 1 pad: 1 } }
+layer { name: "first" type: "Convolution" bottom: "p0" top: "first" convolution_param {
+  num_output: 7 kernel_size: 5 stride: 1 pad: 2 } }
+layer { name: "p1" type: "Pooling" bottom: "first" top: "p1"
+  pooling_param { pool: %s kernel_size: 3 stride: 2 %s } }
+layer { name: "back" type: "Convolution" bottom: "p1" top: "back" convolution_param {
+  num_output: 5 kernel_size: 3 pad: 1 } }
+layer { name: "p2" type: "Pooling" bottom: "back" top: "p2"
+  pooling_param { pool: MAX kernel_size: 2 stride: 2 } }
+"""
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("pixels", [1, 30, 100, 1 << 20])
+@pytest.mark.parametrize(
+    ("method", "pad", "apart"),
+    [("MAX", "", 0), ("MAX", "pad: 1", 0), ("AVE", "", 0), ("AVE", "pad: 1", 1)],
+)
+def test_poolings_clip_their_windows_to_the_image(limits, isa, pixels, method, pad, apart):
+    """Pixels are negative, so that a padded zero would be the largest."""
+    rng = np.random.default_rng(0)
+    net = Net.parse(POOLED % (method, pad))
+    net.layer("first").blobs = [
+        -rng.random((7, 3, 5, 5), np.float32),
+        np.full(7, -1, np.float32),
+    ]
+    net.layer("back").blobs = [
+        rng.standard_normal((5, 7, 3, 3)).astype(np.float32),
+        np.full(5, -50, np.float32),
+    ]
+    x = rng.random((2, 3, 62, 45), np.float32)
+    limits(1 << 60, 1)
+    want, _ = outputs(net, x, ["p2"], isa=isa)
+    limits(0, 1 << 30, pixels)
+    for threads in (1, 2):
+        got, steps = outputs(net, x, ["p2"], threads, isa)
+        assert steps.count("pooling") == apart
+        assert np.array_equal(got["p2"], want["p2"])
+
+
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 100])
 def test_every_pass_finds_its_rows(rows):
     """Run schedules on row numbers in the place of rows."""

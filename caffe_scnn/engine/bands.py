@@ -37,6 +37,10 @@ class Window:
         """Return the first input row that the rows before ``row`` do not need."""
         return self.begin(row - 1) + self.span
 
+    def outside(self, row: int, rows: int, height: int) -> tuple[int, int]:
+        """Count the rows above and below an input of ``height`` rows that some rows need."""
+        return max(0, -self.begin(row)), max(0, self.end(row + rows) - height)
+
 
 @dataclass(frozen=True)
 class Slide:

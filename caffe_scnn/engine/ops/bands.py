@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caffe_scnn._kernels import clear_halo, clear_planes, clear_rows, slide_rows
 from caffe_scnn.engine.bands import Clear, Pass, Schedule, Slide, Window, pass_rows, schedule
@@ -14,8 +15,9 @@ from caffe_scnn.engine.nodes import Node, Program, Value, unread_channels
 from caffe_scnn.engine.ops.base import Context, Op
 from caffe_scnn.engine.ops.convolution import ConvolutionOp
 from caffe_scnn.engine.ops.depthwise import DepthwiseOp
+from caffe_scnn.engine.ops.pooling import PoolingOp
 from caffe_scnn.engine.tensor import Border, Float32, Tensor, rows_of
-from caffe_scnn.layers.base import ConvolutionSpec
+from caffe_scnn.layers.base import ConvolutionSpec, PoolingSpec
 
 # A map of more bytes than these does not stay in the last-level cache: it is worth the bands, if
 # what is under way at a time takes no more than these, with so many pixels a pass that tiles are
@@ -23,6 +25,8 @@ from caffe_scnn.layers.base import ConvolutionSpec
 WHOLE_BYTES = 5 << 20
 BAND_BYTES = 3 << 20
 LEAST_PIXELS = 200
+
+Stage = ConvolutionOp | DepthwiseOp | PoolingOp
 
 
 class BandsOp(Op):
@@ -33,7 +37,7 @@ class BandsOp(Op):
     def __init__(self, node: Node, context: Context) -> None:
         super().__init__(node, context)
         plan = _schedule(node)
-        buffers = len(plan.heights)
+        buffers, self.windows = len(plan.heights), [_window(one) for one in _chain(node)]
         self.rows, self.source, self.whole = (
             plan.rows,
             context.tensors[node.reads[0]],
@@ -52,12 +56,12 @@ class BandsOp(Op):
             for action in plan.actions
         ]
 
-    def _stages(self, node: Node, context: Context) -> list[ConvolutionOp | DepthwiseOp]:
+    def _stages(self, node: Node, context: Context) -> list[Stage]:
         """Make each layer for the rows of one pass of it."""
-        nodes = [*node.before, node]
+        nodes = _chain(node)
         read = [Tensor((1, *self.source.shape[1:]), self.source.border), *self.buffers]
         borders = [*(buffer.border for buffer in self.buffers), self.whole.border]
-        unread = [*(unread_channels(_spec(reader)) for reader in nodes[1:]), context.unread]
+        unread = [*(_unread(reader) for reader in nodes[1:]), context.unread]
         stages = []
         for number, (one, rows, tensor) in enumerate(zip(nodes, self.rows, read, strict=True)):
             _, channels, _, width = one.writes[0].shape
@@ -88,7 +92,13 @@ class BandsOp(Op):
             target = rows_of(self.whole, item, action.target, rows)
             if self.residual:
                 residual = rows_of(self.residual, item, action.target, rows)
-        return self.stages[number].part(source, item_read, action.source, target, residual)
+        outside = self.windows[number].outside(action.row, rows, self._height(number))
+        stage = self.stages[number]
+        return stage.part(source, item_read, action.source, target, residual, outside)
+
+    def _height(self, stage: int) -> int:
+        """Return the rows of what a layer reads, as a whole."""
+        return self.windows[stage - 1].height if stage else self.source.height
 
     @classmethod
     def border(cls, node: Node, value: Value) -> Border:
@@ -150,23 +160,38 @@ def join(program: Program) -> None:
 
 def _gives_bands(node: Node) -> bool:
     """Whether a node can compute a few rows, and nothing is added to them."""
+    if isinstance(node.spec, PoolingSpec):
+        return _pools_bands(node.spec)
     return isinstance(node.spec, ConvolutionSpec) and not node.residual and not node.winograd
 
 
 def _reads_bands(node: Node) -> bool:
     """Whether a node can read a few rows."""
     spec = node.spec
+    if isinstance(spec, PoolingSpec):
+        return _pools_bands(spec)
     if not isinstance(spec, ConvolutionSpec) or node.winograd:
         return False
     return DepthwiseOp.computes(node) or set(spec.stride) == {1}
 
 
-def _kind(node: Node) -> type[ConvolutionOp] | type[DepthwiseOp]:
+def _pools_bands(spec: PoolingSpec) -> bool:
+    """Whether a pooling needs only its rows: an average counts the padding below the image, too."""
+    return spec.method == "max" or not any(spec.pad)
+
+
+def _chain(node: Node) -> list[Node]:
+    return [*node.before, node]
+
+
+def _kind(node: Node) -> type[Stage]:
+    if isinstance(node.spec, PoolingSpec):
+        return PoolingOp
     return DepthwiseOp if DepthwiseOp.computes(node) else ConvolutionOp
 
 
-def _spec(node: Node) -> ConvolutionSpec:
-    assert isinstance(node.spec, ConvolutionSpec)
+def _spec(node: Node) -> ConvolutionSpec | PoolingSpec:
+    assert isinstance(node.spec, ConvolutionSpec | PoolingSpec)
     return node.spec
 
 
@@ -176,15 +201,23 @@ def _part(node: Node, first: bool) -> Node:
     return replace(node, spec=spec if first else replace(spec, pad=(0, spec.pad[1])), before=[])
 
 
+def _unread(reader: Node) -> NDArray[np.bool_] | None:
+    spec = _spec(reader)
+    return unread_channels(spec) if isinstance(spec, ConvolutionSpec) else None
+
+
 def _window(node: Node) -> Window:
     spec = _spec(node)
-    span = (spec.weights.shape[2] - 1) * spec.dilation[0] + 1
+    if isinstance(spec, PoolingSpec):
+        span = spec.kernel[0]
+    else:
+        span = (spec.weights.shape[2] - 1) * spec.dilation[0] + 1
     return Window(span, spec.stride[0], spec.pad[0], node.writes[0].shape[2])
 
 
 def _schedule(node: Node) -> Schedule:
     """Let as many rows be under way as ``BAND_BYTES`` allow, in bands of about equal height."""
-    nodes, height = [*node.before, node], node.writes[0].shape[2]
+    nodes, height = _chain(node), node.writes[0].shape[2]
     rows = _least_rows(node)
     while rows < height and _under_way(nodes, rows + 1) <= BAND_BYTES:
         rows += 1

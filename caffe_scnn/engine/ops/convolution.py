@@ -118,9 +118,18 @@ class ConvolutionOp(Op):
         return [phase_planes(spec, items, channels, _size(node.writes[0]))]
 
     def part(
-        self, source: Tensor, item: int, row: int, target: Planes, residual: Planes | None
+        self,
+        source: Tensor,
+        item: int,
+        row: int,
+        target: Planes,
+        residual: Planes | None,
+        outside: tuple[int, int],
     ) -> Callable[[Float32], None]:
-        """Return a run that computes the rows of one item that ``row`` of its input begins."""
+        """Return a run that computes the rows of one item that ``row`` of its input begins.
+
+        Rows outside the image are zero in a source that is a part of it.
+        """
         convolve, threads = self.convolution.run, self.threads
         if not self.phases:
             given = rows_of(source, item, row)

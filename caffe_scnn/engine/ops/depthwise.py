@@ -85,9 +85,18 @@ class DepthwiseOp(Op):
         return Border(rows, columns, aligned=True)
 
     def part(
-        self, source: Tensor, item: int, row: int, target: Planes, residual: Planes | None
+        self,
+        source: Tensor,
+        item: int,
+        row: int,
+        target: Planes,
+        residual: Planes | None,
+        outside: tuple[int, int],
     ) -> Callable[[Float32], None]:
-        """Return a run that computes the rows of one item that ``row`` of its input begins."""
+        """Return a run that computes the rows of one item that ``row`` of its input begins.
+
+        Rows outside the image are zero in a source that is a part of it.
+        """
         assert residual is None
         convolve, threads, given = self.convolution.run, self.threads, rows_of(source, item, row)
         return lambda arena: convolve(arena, given, target, 1, threads, False)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
 
 from caffe_scnn import _kernels
+from caffe_scnn._kernels import Planes
 from caffe_scnn.engine.nodes import Node
 from caffe_scnn.engine.ops.base import Context, Op
-from caffe_scnn.engine.tensor import Float32
+from caffe_scnn.engine.tensor import Float32, Tensor, rows_of
 from caffe_scnn.engine.threads import MOVED, threads_for
 from caffe_scnn.layers.base import PoolingSpec
 
@@ -29,19 +31,53 @@ class PoolingOp(Op):
         row = 2 * (self.reads[0].width + node.spec.kernel[1] + 16)
         self.rows = np.empty((self.threads, row), np.float32)
 
+    def part(
+        self,
+        source: Tensor,
+        item: int,
+        row: int,
+        target: Planes,
+        residual: Planes | None,
+        outside: tuple[int, int],
+    ) -> Callable[[Float32], None]:
+        """Return a run that computes the rows of one item that ``row`` of its input begins.
+
+        Of the rows that are needed for them ``outside`` lie above and below the image.
+        """
+        assert residual is None
+        above, below = outside
+        needed = (target.height - 1) * self.spec.stride[0] + self.spec.kernel[0]
+        first = row - self.spec.pad[0] + above
+        given = rows_of(source, item, first, needed - above - below)
+        pad = above, self.spec.pad[1]
+        return lambda arena: self._pool(arena, given, target, pad, 1, False)
+
     def run(self, arena: Float32) -> None:
         """Pool every plane."""
+        source, target = self.reads[0], self.writes[0]
+        self._pool(arena, source.planes(), target.planes(), self.spec.pad, source.items, True)
+
+    def _pool(
+        self,
+        arena: Float32,
+        source: Planes,
+        target: Planes,
+        pad: tuple[int, int],
+        items: int,
+        halo: bool,
+    ) -> None:
         spec = self.spec
         _kernels.pool(
             self.isa,
             spec.method,
             arena,
-            self.reads[0].planes(),
-            self.writes[0].planes(),
+            source,
+            target,
             spec.kernel,
             spec.stride,
-            spec.pad,
-            self.reads[0].items,
+            pad,
+            items,
             self.rows,
             self.threads,
+            halo,
         )
