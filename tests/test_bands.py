@@ -10,6 +10,7 @@ import pytest
 
 from caffe_scnn import _kernels
 from caffe_scnn.engine import Executor
+from caffe_scnn.engine import threads as threads_module
 from caffe_scnn.engine.bands import Clear, Pass, Slide, Window, schedule
 from caffe_scnn.engine.ops import bands
 from caffe_scnn.model.net import Net
@@ -203,18 +204,67 @@ def test_poolings_clip_their_windows_to_the_image(limits, isa, pixels, method, p
         assert np.array_equal(got["p2"], want["p2"])
 
 
+@pytest.mark.parametrize("pixels", [1, 40, 200])
+@pytest.mark.parametrize("size", ["kernel_size: 1 pad: 2", "kernel_size: 3 pad: 4 dilation: 2"])
+def test_maps_taller_than_what_they_are_made_of(limits, pixels, size):
+    text = LONG.split('layer { name: "first"')[0] + (
+        'layer { name: "a" type: "Convolution" bottom: "data" top: "a" '
+        f"convolution_param {{ num_output: 9 {size} }} }}\n"
+        'layer { name: "b" type: "Convolution" bottom: "a" top: "b" '
+        f"convolution_param {{ num_output: 5 {size} }} }}\n"
+        'layer { name: "c" type: "Convolution" bottom: "b" top: "c" '
+        "convolution_param { num_output: 4 kernel_size: 3 pad: 2 } }"
+    )
+    side = 1 if "1 pad" in size else 3
+    shapes = {"a": (9, 3, side, side), "b": (5, 9, side, side), "c": (4, 5, 3, 3)}
+    rng, net = np.random.default_rng(0), Net.parse(text)
+    for name, shape in shapes.items():
+        weights = rng.standard_normal(shape).astype(np.float32)
+        net.layer(name).blobs = [weights, np.ones(shape[0], np.float32)]
+    x = rng.standard_normal((2, 3, 61, 45)).astype(np.float32)
+    limits(1 << 60, 1)
+    want, _ = outputs(net, x, ["c"])
+    limits(0, 1 << 30, pixels)
+    assert np.array_equal(outputs(net, x, ["c"])[0]["c"], want["c"])
+
+
+def test_the_input_of_a_chain_is_added_at_its_end(limits, monkeypatch):
+    """On two threads, however small the passes."""
+    text = LONG.split('layer { name: "dw2"')[0] + (
+        'layer { name: "back" type: "Convolution" bottom: "pw1" top: "back" convolution_param {\n'
+        "  num_output: 24 kernel_size: 1 } }\n"
+        'layer { name: "sum" type: "Eltwise" bottom: "first" bottom: "back" top: "sum" }\n'
+    )
+    rng, net = np.random.default_rng(0), Net.parse(text)
+    for name, shapes in {**SHAPES, "back": [(24, 40, 1, 1), (24,)]}.items():
+        if name in ("first", "dw1", "pw1", "back"):
+            blobs = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+            net.layer(name).blobs = blobs
+    x = rng.standard_normal((2, 3, 61, 45)).astype(np.float32)
+    limits(1 << 60, 1)
+    want, _ = outputs(net, x, ["sum"])
+    limits(0, 1 << 30, 30)
+    monkeypatch.setattr(threads_module, "SERIAL_CYCLES", 0)
+    got, steps = outputs(net, x, ["sum"], threads=2)
+    assert steps == ["convolution", "bands"]
+    assert np.array_equal(got["sum"], want["sum"])
+
+
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 100])
 def test_every_pass_finds_its_rows(rows):
     """Run schedules on row numbers in the place of rows."""
     spans, strides, pads = (1, 2, 3, 5), (1, 2, 3), (0, 1, 2)
     rng = np.random.default_rng(rows)
     kinds = [kind for kind in product(spans, strides, pads) if kind[2] < kind[0]]
+    ceil = [0, 0, 1]  # poolings round up: their last window may end below the image
     for _ in range(200):
         height, windows = int(rng.integers(3, 60)), []
         for span, stride, pad in rng.choice(kinds, int(rng.integers(2, 5))):
             if height + 2 * pad < span:
                 break
-            height = (height + 2 * pad - span) // stride + 1
+            above = height
+            height = (height + 2 * pad - span + rng.choice(ceil) * (stride - 1)) // stride + 1
+            height -= (height - 1) * stride - pad >= above  # as Caffe does
             windows.append(Window(int(span), int(stride), int(pad), height))
         if len(windows) > 1:
             follow(windows, rows)

@@ -37,6 +37,19 @@ def test_a_total_that_comes_later_or_never(clock, capsys):
     assert capsys.readouterr().err.splitlines() == ["windows: 10", "windows: 20/40, 2 min 0 s left"]
 
 
+def test_what_was_done_before_took_no_time(clock, capsys):
+    with progress(100, "layers") as advance:
+        advance(90)
+        clock[0] += 65
+        advance(1)
+        clock[0] += 65
+        advance(11)
+    assert capsys.readouterr().err.splitlines() == [
+        "layers: 91/100, 9 min 45 s left",
+        "layers: 102/100, 0 min 0 s left",
+    ]
+
+
 def test_a_training_says_how_it_goes(clock, capsys):
     with Follower() as follower:
         for step in range(1, 8):

@@ -230,10 +230,12 @@ def trained(
 def copy_pictures(data: Path, folder: Path) -> None:
     """Put the training pictures, and no others, into a folder."""
     kit = Devkit.open(data / "VOCdevkit")
-    folder.mkdir(parents=True)
+    partial = folder.with_name(f"{folder.name}-partial")
+    partial.mkdir(parents=True, exist_ok=True)
     for image in kit.image_ids("trainval"):
         path = kit.picture_path(image)
-        shutil.copyfile(path, folder / path.name)
+        shutil.copyfile(path, partial / path.name)
+    partial.rename(folder)
 
 
 def accuracy(data: Path, work: Path, name: str, model: Path, keep: float | None) -> Path:

@@ -18,6 +18,11 @@ class Pace:
     def __init__(self) -> None:
         self._begin = self._last = time.monotonic()
 
+    @property
+    def just_begun(self) -> bool:
+        """Whether less than a second has passed: what is done by then was done before."""
+        return time.monotonic() - self._begin < 1
+
     def due(self) -> bool:
         """Whether a minute has passed since this was last so."""
         now = time.monotonic()
@@ -28,7 +33,7 @@ class Pace:
 
     def left(self, done: float, total: float) -> str:
         """Return the time left if the rest takes as long as what was done since the begin."""
-        seconds = (time.monotonic() - self._begin) / done * (total - done)
+        seconds = (time.monotonic() - self._begin) / done * max(0, total - done)
         minutes, rest = divmod(round(seconds), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours} h {minutes} min left" if hours else f"{minutes} min {rest} s left"
@@ -72,13 +77,16 @@ def progress(total: int | None, what: str) -> Iterator[Callable[..., None]]:
 
 def _lines(total: int | None, what: str) -> Callable[..., None]:
     """Return the report of work that nobody watches."""
-    pace, state = Pace(), {"done": 0, "total": total}
+    pace, whole = Pace(), total
+    finished = known = 0  # of these, done before: they took no time now
 
     def advance(done: int, total: int | None = None) -> None:
-        finished = state["done"] = (state["done"] or 0) + done
-        known = state["total"] = total if total is not None else state["total"]
-        if pace.due() and finished:
-            rest = f"/{known}, {pace.left(finished, known)}" if known else ""
-            click.echo(f"{what}: {finished}{rest}", err=True)
+        nonlocal finished, known, whole
+        finished, whole = finished + done, total or whole
+        if pace.just_begun:
+            known = finished
+        elif pace.due() and finished > known:
+            left = f"/{whole}, {pace.left(finished - known, whole - known)}" if whole else ""
+            click.echo(f"{what}: {finished}{left}", err=True)
 
     return advance

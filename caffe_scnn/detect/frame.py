@@ -58,6 +58,7 @@ class Frame:
     maps : list of float32 ndarray
         Of each scale, (blocks, h, w, 16).
     features : dict of str to float32 ndarray of shape (windows, values)
+        Valid until the detector's next picture.
     scores : float32 ndarray of shape (windows, classes), optional
     found : Found, optional
     """

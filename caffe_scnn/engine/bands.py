@@ -1,8 +1,8 @@
 """When which rows of which map are computed, if layers run band by band instead of one by one.
 
 Between two layers only a window of rows is kept, in a buffer that begins with the first row that is
-still to be read. No row is computed twice, but where the last rows of a map are fewer than a pass
-computes: there the pass begins early enough to be as high as all others.
+still to be read. All passes of a layer are equally high. So some rows are computed twice: at the
+top, where a layer needs more rows at first than later on, and at the bottom, where fewer are left.
 """
 
 from __future__ import annotations

@@ -151,11 +151,14 @@ class Tensor:
 
 
 def rows_of(tensor: Tensor, item: int, first: int = 0, rows: int | None = None) -> Planes:
-    """Return planes of one item, from row ``first`` on: ``rows`` rows, or all that follow."""
+    """Return planes of one item, from row ``first`` on: ``rows`` rows, or all that follow.
+
+    Where only padding follows they have one row.
+    """
     return Planes(
         tensor.at + item * tensor.item,
         tensor.channels,
-        tensor.height - first if rows is None else rows,
+        max(1, tensor.height - first) if rows is None else rows,
         tensor.width,
         tensor.pitch,
         tensor.lead + first * tensor.pitch,

@@ -20,11 +20,12 @@ from caffe_scnn.engine.tensor import Border, Float32, Tensor, rows_of
 from caffe_scnn.layers.base import ConvolutionSpec, PoolingSpec
 
 # A map of more bytes than these does not stay in the last-level cache: it is worth the bands, if
-# what is under way at a time takes no more than these, with so many pixels a pass that tiles are
-# wide.
+# what is under way at a time takes about as many as these, with so many pixels a pass that tiles
+# are wide. With fewer bands what the first one computes twice would weigh.
 WHOLE_BYTES = 5 << 20
 BAND_BYTES = 3 << 20
 LEAST_PIXELS = 200
+LEAST_BANDS = 20
 
 Stage = ConvolutionOp | DepthwiseOp | PoolingOp
 
@@ -162,7 +163,9 @@ def _gives_bands(node: Node) -> bool:
     """Whether a node can compute a few rows, and nothing is added to them."""
     if isinstance(node.spec, PoolingSpec):
         return _pools_bands(node.spec)
-    return isinstance(node.spec, ConvolutionSpec) and not node.residual and not node.winograd
+    if not isinstance(node.spec, ConvolutionSpec) or node.residual or node.winograd:
+        return False
+    return _sees_pixels(node)
 
 
 def _reads_bands(node: Node) -> bool:
@@ -170,9 +173,15 @@ def _reads_bands(node: Node) -> bool:
     spec = node.spec
     if isinstance(spec, PoolingSpec):
         return _pools_bands(spec)
-    if not isinstance(spec, ConvolutionSpec) or node.winograd:
+    if not isinstance(spec, ConvolutionSpec) or node.winograd or not _sees_pixels(node):
         return False
     return DepthwiseOp.computes(node) or set(spec.stride) == {1}
+
+
+def _sees_pixels(node: Node) -> bool:
+    """Whether no row of the result is made of padding alone."""
+    window = _window(node)
+    return window.pad < window.span
 
 
 def _pools_bands(spec: PoolingSpec) -> bool:
@@ -218,8 +227,8 @@ def _window(node: Node) -> Window:
 def _schedule(node: Node) -> Schedule:
     """Let as many rows be under way as ``BAND_BYTES`` allow, in bands of about equal height."""
     nodes, height = _chain(node), node.writes[0].shape[2]
-    rows = _least_rows(node)
-    while rows < height and _under_way(nodes, rows + 1) <= BAND_BYTES:
+    rows, most = _least_rows(node), -(-height // LEAST_BANDS)
+    while rows < most and _under_way(nodes, rows + 1) <= BAND_BYTES:
         rows += 1
     bands = -(-height // rows)
     return schedule([_window(one) for one in nodes], -(-height // bands))
@@ -232,7 +241,7 @@ def _least_rows(node: Node) -> int:
 
 
 def _under_way(nodes: list[Node], rows: int) -> int:
-    """Bytes between the layers while the last computes so many rows."""
+    """Bytes between the layers while the last computes so many rows; what they look ahead apart."""
     windows, total = [_window(node) for node in nodes], 0
     sizes = pass_rows(windows, rows)
     for node, reader, size in zip(nodes[:-1], windows[1:], sizes[:-1], strict=True):

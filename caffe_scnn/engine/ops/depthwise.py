@@ -48,7 +48,8 @@ class DepthwiseOp(Op):
         if slope is not None:
             slope = np.broadcast_to(np.float32(slope), len(weights)).copy()
         # a plane's few sums cost up to three times what they would in a dense layer
-        self.threads = threads_for(3 * MULTIPLY_ADD * self.macs, context.threads)
+        work = weights[0].size * int(np.prod(self.writes[0].shape))
+        self.threads = threads_for(3 * MULTIPLY_ADD * work, context.threads)
         self.convolution = Depthwise(
             context.isa,
             weights,
