@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from caffe_scnn._kernels import clear_halo, clear_planes, clear_rows, slide_rows
 from caffe_scnn.engine.bands import Clear, Pass, Schedule, Slide, Window, pass_rows, schedule
 from caffe_scnn.engine.nodes import Node, Program, Value, unread_channels
-from caffe_scnn.engine.ops.base import Context, Op
+from caffe_scnn.engine.ops.base import Context, Op, Rows
 from caffe_scnn.engine.ops.convolution import ConvolutionOp
 from caffe_scnn.engine.ops.depthwise import DepthwiseOp
 from caffe_scnn.engine.ops.pooling import PoolingOp
@@ -94,8 +94,8 @@ class BandsOp(Op):
             if self.residual:
                 residual = rows_of(self.residual, item, action.target, rows)
         outside = self.windows[number].outside(action.row, rows, self._height(number))
-        stage = self.stages[number]
-        return stage.part(source, item_read, action.source, target, residual, outside)
+        part = Rows(source, item_read, action.source, target, residual, outside)
+        return self.stages[number].part(part)
 
     def _height(self, stage: int) -> int:
         """Return the rows of what a layer reads, as a whole."""

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from caffe_scnn._kernels import Planes
 from caffe_scnn.engine.nodes import Node, Value
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.tune import Tuner
@@ -46,6 +47,33 @@ class Context:
     unread: NDArray[np.bool_] | None = None
     tuner: Tuner | None = None
     codegen: bool = False
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of one item, for an op that computes no more of it at a time.
+
+    Attributes
+    ----------
+    source : Tensor
+        The input, or a part of it in which rows outside the image are zero.
+    item : int
+    row : int
+        Row of ``source`` that the first tap of the first row falls on, but for the padding.
+    target : Planes
+        Where the rows go.
+    residual : Planes, optional
+        What is added to them.
+    outside : (int, int)
+        Of the rows of the input that are needed, those above and below the image.
+    """
+
+    source: Tensor
+    item: int
+    row: int
+    target: Planes
+    residual: Planes | None
+    outside: tuple[int, int]
 
 
 class Op(ABC):

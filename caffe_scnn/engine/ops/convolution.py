@@ -8,13 +8,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_scnn._kernels import Convolution, DenseConvolution, Planes
+from caffe_scnn._kernels import Convolution, DenseConvolution
 from caffe_scnn.engine.arena import allocate
 from caffe_scnn.engine.choose import Shape, Tile, rank_tiles
 from caffe_scnn.engine.codegen import can_program, program_convolution, program_tile
 from caffe_scnn.engine.dense import dense_convolution
 from caffe_scnn.engine.nodes import Node, Value
-from caffe_scnn.engine.ops.base import Context, Op
+from caffe_scnn.engine.ops.base import Context, Op, Rows
 from caffe_scnn.engine.ops.finish import finish_of
 from caffe_scnn.engine.ops.phases import phase_planes, phase_taps, split_into
 from caffe_scnn.engine.packing import Run, Taps, convolution, stream
@@ -117,24 +117,15 @@ class ConvolutionOp(Op):
         items, channels = node.reads[0].shape[:2]
         return [phase_planes(spec, items, channels, _size(node.writes[0]))]
 
-    def part(
-        self,
-        source: Tensor,
-        item: int,
-        row: int,
-        target: Planes,
-        residual: Planes | None,
-        outside: tuple[int, int],
-    ) -> Callable[[Float32], None]:
-        """Return a run that computes the rows of one item that ``row`` of its input begins.
-
-        Rows outside the image are zero in a source that is a part of it.
-        """
-        convolve, threads = self.convolution.run, self.threads
+    def part(self, rows: Rows) -> Callable[[Float32], None]:
+        """Return a run that computes some rows."""
+        convolve, threads, row = self.convolution.run, self.threads, rows.row
+        target, residual = rows.target, rows.residual
         if not self.phases:
-            given = rows_of(source, item, row)
+            given = rows_of(rows.source, rows.item, row)
             return lambda arena: convolve(arena, given, arena, target, residual, 1, threads, False)
-        split, planes, whole = self.phases.run, self.planes.planes(), rows_of(source, item)
+        split, planes = self.phases.run, self.planes.planes()
+        whole = rows_of(rows.source, rows.item)
 
         def run(arena: Float32) -> None:
             split(arena, whole, planes, 1, threads, row)

@@ -8,11 +8,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_scnn._kernels import Depthwise, Planes
+from caffe_scnn._kernels import Depthwise
 from caffe_scnn.engine.nodes import Node, Value
-from caffe_scnn.engine.ops.base import Context, Op
+from caffe_scnn.engine.ops.base import Context, Op, Rows
 from caffe_scnn.engine.ops.finish import finish_of
-from caffe_scnn.engine.tensor import Border, Float32, Tensor, rows_of
+from caffe_scnn.engine.tensor import Border, Float32, rows_of
 from caffe_scnn.engine.threads import MULTIPLY_ADD, threads_for
 from caffe_scnn.layers.base import ConvolutionSpec, Weights
 
@@ -85,21 +85,10 @@ class DepthwiseOp(Op):
         rows, columns = (max(0, p, b) for p, b in zip(spec.pad, beyond, strict=True))
         return Border(rows, columns, aligned=True)
 
-    def part(
-        self,
-        source: Tensor,
-        item: int,
-        row: int,
-        target: Planes,
-        residual: Planes | None,
-        outside: tuple[int, int],
-    ) -> Callable[[Float32], None]:
-        """Return a run that computes the rows of one item that ``row`` of its input begins.
-
-        Rows outside the image are zero in a source that is a part of it.
-        """
-        assert residual is None
-        convolve, threads, given = self.convolution.run, self.threads, rows_of(source, item, row)
+    def part(self, rows: Rows) -> Callable[[Float32], None]:
+        """Return a run that computes some rows."""
+        convolve, threads, target = self.convolution.run, self.threads, rows.target
+        given = rows_of(rows.source, rows.item, rows.row)
         return lambda arena: convolve(arena, given, target, 1, threads, False)
 
     def run(self, arena: Float32) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 from caffe_scnn import _kernels
 from caffe_scnn._kernels import Planes
 from caffe_scnn.engine.nodes import Node
-from caffe_scnn.engine.ops.base import Context, Op
-from caffe_scnn.engine.tensor import Float32, Tensor, rows_of
+from caffe_scnn.engine.ops.base import Context, Op, Rows
+from caffe_scnn.engine.tensor import Float32, rows_of
 from caffe_scnn.engine.threads import MOVED, threads_for
 from caffe_scnn.layers.base import PoolingSpec
 
@@ -31,24 +31,12 @@ class PoolingOp(Op):
         row = 2 * (self.reads[0].width + node.spec.kernel[1] + 16)
         self.rows = np.empty((self.threads, row), np.float32)
 
-    def part(
-        self,
-        source: Tensor,
-        item: int,
-        row: int,
-        target: Planes,
-        residual: Planes | None,
-        outside: tuple[int, int],
-    ) -> Callable[[Float32], None]:
-        """Return a run that computes the rows of one item that ``row`` of its input begins.
-
-        Of the rows that are needed for them ``outside`` lie above and below the image.
-        """
-        assert residual is None
-        above, below = outside
+    def part(self, rows: Rows) -> Callable[[Float32], None]:
+        """Return a run that computes some rows, of windows that are clipped to the image."""
+        (above, below), target = rows.outside, rows.target
         needed = (target.height - 1) * self.spec.stride[0] + self.spec.kernel[0]
-        first = row - self.spec.pad[0] + above
-        given = rows_of(source, item, first, needed - above - below)
+        first = rows.row - self.spec.pad[0] + above
+        given = rows_of(rows.source, rows.item, first, needed - above - below)
         pad = above, self.spec.pad[1]
         return lambda arena: self._pool(arena, given, target, pad, 1, False)
 
