@@ -75,12 +75,6 @@ cdef int check(const float[::1] arena, Planes p, int items) except -1:
     return 0
 
 
-def clear_planes(float[::1] arena not None, Planes planes not None):
-    """Set the planes of one item to zero, whole."""
-    check(arena, planes, 1)
-    memset(&arena[planes.at], 0, planes.channels * planes.plane * sizeof(float))
-
-
 def clear_rows(float[::1] arena not None, Planes planes not None, int first, int count):
     """Set some rows of the planes of one item to zero."""
     cdef int64_t channel, begin = planes.lead + first * planes.pitch

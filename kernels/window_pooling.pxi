@@ -43,7 +43,8 @@ def spp(str isa, const float[:, :, :, ::1] maps not None, int channels,
     while windows >= SPP_WINDOWS and spec.tables < SPP_TABLES and 1 << spec.tables <= tallest:
         spec.tables += 1
     cdef int64_t pooled = size.sum() * SCNN_SPP_CHANNELS
-    cdef float[:, ::1] scratch = np.empty((threads, pooled + spec.tables * spec.table), np.float32)
+    cdef int64_t tables = spec.tables * spec.table if spec.tables > 1 else 1
+    cdef float[:, ::1] scratch = np.empty((threads, pooled + tables), np.float32)
     spec.levels, spec.sides, spec.width, spec.lowest = bins.shape[0], bounds.shape[2], width, lowest
     spec.bins, spec.source, spec.bins_before, spec.at = &bins[0], &source[0], &bins_before[0], &at[0]
     for task in prange(maps.shape[0], nogil=True, num_threads=threads, schedule="dynamic"):
@@ -59,10 +60,12 @@ cdef void spp_block(scnn_spp_fn run, scnn_spp_rows_fn join, const scnn_spp *spec
     cdef int64_t row = maps.shape[2] * SCNN_SPP_CHANNELS, i, rows = maps.shape[1]
     cdef int first = block * SCNN_SPP_CHANNELS, many = min(channels - first, SCNN_SPP_CHANNELS), k
     cdef float *table
-    memcpy(tables, &maps[block, 0, 0, 0], rows * row * sizeof(float))
+    cdef const float *map = &maps[block, 0, 0, 0]
+    if spec.tables > 1:
+        map = <const float *>memcpy(tables, map, rows * row * sizeof(float))
     for k in range(spec.tables - 1):
         rows = rows - (1 << k)
         table = tables + k * spec.table
         join(table, table + (row << k), spec.lowest, table + spec.table, rows * row)
     for i in range(bounds.shape[0]):
-        run(spec, &bounds[i, 0, 0, 0], tables, scratch, &out[index[i], 0], first, many)
+        run(spec, &bounds[i, 0, 0, 0], map, scratch, &out[index[i], 0], first, many)

@@ -272,7 +272,7 @@ def test_every_pass_finds_its_rows(rows):
 
 def follow(windows, rows):
     """Check that each pass finds the rows it needs, and that all rows of the result are made."""
-    plan = schedule(windows, rows)
+    plan = schedule(tuple(windows), rows)
     buffers = [[-1] * height for height in plan.heights]  # 0: a row of zeros; row n is n + 1
     made = set()
     for action in plan.actions:

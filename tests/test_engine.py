@@ -9,6 +9,7 @@ import pytest
 
 from caffe_scnn.engine import Executor, choose, pack, spmm
 from caffe_scnn.engine.choose import Shape, choose_tile
+from caffe_scnn.engine.tensor import ALIGNMENT, SAME_SETS, Border, Tensor
 from caffe_scnn.errors import KernelError, ModelError
 from caffe_scnn.layers import reference
 from caffe_scnn.layers.shapes import infer_shapes
@@ -218,6 +219,14 @@ def test_empty_edges_of_depthwise_kernels_are_cut_off(pad, edges):
     weights[:, :, :top] = weights[:, :, 4 - bottom :] = 0
     weights[..., :left] = weights[..., 4 - right :] = 0
     assert_like_reference(net, threads=1)
+
+
+@pytest.mark.parametrize("height", range(1, 40))
+@pytest.mark.parametrize("width", [7, 15, 28, 112])
+def test_planes_do_not_lie_where_the_sets_of_the_cache_repeat(height, width):
+    """A map of 9 rows of 113 floats took twice as long, a page from plane to plane."""
+    tensor = Tensor((1, 4, height, width), Border(1, 1, aligned=True))
+    assert tensor.plane % ALIGNMENT == 0 and tensor.plane % SAME_SETS
 
 
 def test_planes_written_for_their_readers():

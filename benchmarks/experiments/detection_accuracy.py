@@ -200,8 +200,8 @@ def faster(data: Path, work: Path, row: Row) -> list[Path]:
     net = original = [of / "backbone.prototxt", of / "backbone.caffemodel"]
     pixels = [*NETS[row.net][2], "--resize", 480, "--crop", 224, "--threads", 1]
     for number, course in enumerate(COURSES[row.courses]):
-        place = work / row.courses
-        small, out = (place / f"{number}-{what}" for what in ("compressed", "trained"))
+        place = work / row.courses / str(number)
+        small, out = place / "compressed", place / "trained"
         if course.compress:
             if not small.exists():
                 run("compress", *net, "-o", small, *course.compress, "--images", pictures, *pixels)

@@ -46,7 +46,7 @@ def dense(net: Net | None) -> Net | None:
         return None
     result = net.copy()
     for layer in result:
-        if layer.proto.convolution_param.group <= 2:
+        if not layer.blobs or layer.proto.convolution_param.group != len(layer.blobs[0]):
             layer.blobs = [np.where(blob == 0, TINY, blob) for blob in layer.blobs]
     return result
 

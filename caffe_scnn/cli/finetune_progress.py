@@ -42,7 +42,7 @@ class Follower:
         )
         self._task = self._bar.add_task("training", total=None)
         self._seen: dict[str, float] = {}
-        self._pace, self._start = Pace(), -1
+        self._begun: tuple[Pace, int] | None = None
 
     def __enter__(self) -> Self:
         self._bar.__enter__()
@@ -60,8 +60,7 @@ class Follower:
         """Take the numbers of a step."""
         if not self._speaks:
             return
-        if self._start < 0:
-            self._pace, self._start = Pace(), step
+        pace, first = self._begun = self._begun or (Pace(), step)
         self._bar.update(
             self._task,
             completed=step,
@@ -69,15 +68,14 @@ class Follower:
             description=f"loss {numbers['loss']:.4g}, rate {numbers['rate']:.3g}",
         )
         judged = {name: numbers[name] for name in NAMES if name in numbers}
-        due = self._bar.disable and self._pace.due()
+        due = self._bar.disable and pace.due()
         if judged == self._seen and step < total and not due:
             return
         self._seen = judged
         parts = [f"step {step}/{total}", f"loss {numbers['loss']:.4g}"]
         parts += [f"{NAMES[name]} {value:.4g}" for name, value in judged.items()]
-        done = step - self._start
-        if done and step < total:
-            parts.append(self._pace.left(done, total - self._start))
+        if first < step < total:
+            parts.append(pace.left(step - first, total - first))
         if not self._bar.disable:
             self._bar.console.print(", ".join(parts), highlight=False)
         else:

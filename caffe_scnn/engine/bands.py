@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True)
@@ -43,21 +44,20 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Slide:
-    """``count`` rows of a buffer, from row ``first`` on, move to its begin."""
+class Change:
+    """What happens to ``count`` rows of a buffer, from row ``first`` on."""
 
     buffer: int
     first: int
     count: int
 
 
-@dataclass(frozen=True)
-class Clear:
-    """``count`` rows of a buffer, from row ``first`` on, become zero."""
+class Slide(Change):
+    """They move to the begin of the buffer."""
 
-    buffer: int
-    first: int
-    count: int
+
+class Clear(Change):
+    """They become zero."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,13 @@ def pass_rows(windows: Sequence[Window], rows: int) -> tuple[int, ...]:
     return tuple(reversed(found))
 
 
-def schedule(windows: Sequence[Window], rows: int) -> Schedule:
-    """Plan layers of which each reads the one before it.
+@lru_cache(maxsize=64)
+def schedule(windows: tuple[Window, ...], rows: int) -> Schedule:
+    """Plan layers of which each reads the one before it; a plan asks twice for the same.
 
     Parameters
     ----------
-    windows : sequence of Window
+    windows : tuple of Window
         Of the layers, the first one first.
     rows : int
         Rows that the last layer computes at a time.

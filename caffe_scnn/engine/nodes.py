@@ -178,7 +178,7 @@ def unread_channels(spec: ConvolutionSpec) -> NDArray[np.bool_] | None:
     These are the bases that a decomposition left empty: they need not be computed. A depthwise
     convolution reads every channel, whatever its weights.
     """
-    if len(spec.weights) == spec.group and spec.weights.shape[1] == 1:
+    if spec.depthwise:
         return None
     by_group = spec.weights.reshape(spec.group, -1, *spec.weights.shape[1:])
     unread: NDArray[np.bool_] = ~by_group.any(axis=(1, 3, 4)).ravel()

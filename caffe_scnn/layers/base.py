@@ -74,6 +74,11 @@ class ConvolutionSpec:
     dilation: tuple[int, int]
     group: int
 
+    @property
+    def depthwise(self) -> bool:
+        """Whether every channel makes one of its own, and no other."""
+        return len(self.weights) == self.group > 1 and self.weights.shape[1] == 1
+
 
 @dataclass(frozen=True)
 class InnerProductSpec:

@@ -51,11 +51,9 @@ class SppPool:
     target: str = POOLED
     threads: int | None = None
     # Fresh memory for each picture's features took longer than to pool them.
-    _memory: Float32 = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        """Begin without memory."""
-        self._memory = np.empty(0, np.float32)
+    _memory: Float32 = field(
+        default_factory=lambda: np.empty(0, np.float32), init=False, repr=False, compare=False
+    )
 
     @classmethod
     def of(
@@ -101,6 +99,6 @@ class SppPool:
     def _room(self, windows: int, width: int) -> Float32:
         """Return memory for so many windows: that of the last picture, if it is enough."""
         if self._memory.size < windows * width:
-            self.__post_init__()  # what was there goes before there is more
+            del self._memory  # before there is more
             self._memory = np.empty(windows * width, np.float32)
         return self._memory[: windows * width].reshape(windows, width)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_scnn._kernels import clear_halo, clear_planes, clear_rows, slide_rows
+from caffe_scnn._kernels import clear_halo, clear_rows, slide_rows
 from caffe_scnn.engine.bands import Clear, Pass, Schedule, Slide, Window, pass_rows, schedule
 from caffe_scnn.engine.nodes import Node, Program, Value, unread_channels
 from caffe_scnn.engine.ops.base import Context, Op, Rows
@@ -39,11 +39,8 @@ class BandsOp(Op):
         super().__init__(node, context)
         plan = _schedule(node)
         buffers, self.windows = len(plan.heights), [_window(one) for one in _chain(node)]
-        self.rows, self.source, self.whole = (
-            plan.rows,
-            context.tensors[node.reads[0]],
-            self.writes[0],
-        )
+        self.rows, self.whole = plan.rows, self.writes[0]
+        self.source = context.tensors[node.reads[0]]
         self.residual = context.tensors[node.residual] if node.residual else None
         self.buffers, scratch = context.scratch[:buffers], context.scratch[buffers:]
         self.stages = self._stages(node, replace(context, scratch=scratch))
@@ -66,10 +63,8 @@ class BandsOp(Op):
         stages = []
         for number, (one, rows, tensor) in enumerate(zip(nodes, self.rows, read, strict=True)):
             _, channels, _, width = one.writes[0].shape
-            given, result = (
-                Value("given", tensor.shape),
-                Value("result", (1, channels, rows, width)),
-            )
+            given = Value("given", tensor.shape)
+            result = Value("result", (1, channels, rows, width))
             tensors = {given: tensor, result: Tensor(result.shape, borders[number])}
             part = replace(_part(one, first=not number), reads=[given], writes=[result])
             if one.residual:
@@ -130,7 +125,7 @@ class BandsOp(Op):
         """Do everything that was planned."""
         clear_halo(arena, self.whole.planes(), self.whole.items, self.threads)
         for buffer in self.buffers:
-            clear_planes(arena, buffer.planes())
+            clear_halo(arena, buffer.planes(), 1, 1)
         for action in self.actions:
             action(arena)
 
@@ -231,7 +226,7 @@ def _schedule(node: Node) -> Schedule:
     while rows < most and _under_way(nodes, rows + 1) <= BAND_BYTES:
         rows += 1
     bands = -(-height // rows)
-    return schedule([_window(one) for one in nodes], -(-height // bands))
+    return schedule(tuple(_window(one) for one in nodes), -(-height // bands))
 
 
 def _least_rows(node: Node) -> int:

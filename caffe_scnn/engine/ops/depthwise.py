@@ -30,12 +30,7 @@ class DepthwiseOp(Op):
     def computes(cls, node: Node) -> bool:
         """Whether a node is such a convolution."""
         spec = node.spec
-        return (
-            isinstance(spec, ConvolutionSpec)
-            and len(spec.weights) == spec.group > 1
-            and spec.weights.shape[1] == 1
-            and node.residual is None
-        )
+        return isinstance(spec, ConvolutionSpec) and spec.depthwise and node.residual is None
 
     def __init__(self, node: Node, context: Context) -> None:
         super().__init__(node, context)
