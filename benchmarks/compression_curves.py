@@ -7,11 +7,13 @@ Cases: ``lenet``, ``cifar``, ``squeezenet``, ``mobilenet``; pictures and folds a
 ``channels``, ``magnitude`` with and without refit for several fractions of the
 multiply-accumulates (every other one of them for the two large nets). Prints a table of all nets
 and the fastest within 1, 2 and 5 points of top-1, and draws both curves. What is finished is kept
-in DIR: run again, it goes on. One thread; times are medians in turns with the original.
+in DIR, nets too: run again, it goes on. One thread; times are medians in turns with the original.
+``--times`` takes all of them again, for a machine that was busy while the nets were made.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -36,8 +38,10 @@ from caffe_scnn.decompose import (
 )
 from caffe_scnn.decompose.costs import Meter
 from caffe_scnn.errors import ModelError
+from caffe_scnn.loading import load
 from caffe_scnn.model.net import Net
 from caffe_scnn.report.plot import Plot, Series, write_plot
+from caffe_scnn.save import CAFFEMODEL, PROTOTXT, save
 
 SPEEDS = (1.15, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 FRACTIONS = (0.8, 0.67, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -59,45 +63,71 @@ DROPS = (1.0, 2.0, 5.0)
 Result = dict[str, Any]
 
 
-def main(place: Path, names: Sequence[str]) -> None:
+def main() -> None:
     """Measure what is missing, then print and draw."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("place", type=Path, metavar="DIR")
+    parser.add_argument("cases", nargs="*", choices=[[], *LAYERS], metavar="CASE")
+    parser.add_argument("--times", action="store_true", help="take all times again")
+    options = parser.parse_args()
     data = Path(os.environ["CAFFE_SCNN_DATA"]) / "data"
-    place.mkdir(parents=True, exist_ok=True)
-    for name in names or LAYERS:
+    for name in options.cases or LAYERS:
         case_name, layers, step = LAYERS[name]
-        found = measured(place / name, CASES[case_name], layers, step, data)
+        case, place = CASES[case_name], options.place / name
+        place.mkdir(parents=True, exist_ok=True)
+        found = measured(place, case, layers, step, data)
+        if options.times:
+            found = timed_again(place, case.net(data))
         print(table(name, found))
         print(fastest(name, found), flush=True)
-        draw(place, name, found)
+        draw(options.place, name, found)
 
 
 def measured(place: Path, case: Case, layers: Sequence[str], step: int, data: Path) -> list[Result]:
     """Return a result for every method and target, over all folds."""
     net = case.net(data)
     parts = list(folds(case, data))
-    results = []
     for method, recipes in ASKED.items():
         for at, recipe in list(enumerate(recipes))[::step]:
             path = place / f"{method}-{at}.json"
             if not path.exists():
                 made = [
-                    one_fold(place / f"fold{i}", net, recipe, layers, fold)
+                    one_fold(place / f"fold{i}", path.stem, net, recipe, layers, fold)
                     for i, fold in enumerate(parts)
                 ]
                 path.write_text(json.dumps(joined(method, made)))
-            result = json.loads(path.read_text())
-            if result:
-                results.append(result)
-    return results
+    return kept(place)
+
+
+def kept(place: Path) -> list[Result]:
+    """Return the results there are, in the order of methods and targets."""
+    paths = [place / f"{method}-{at}.json" for method in ASKED for at in range(len(ASKED[method]))]
+    results = [json.loads(path.read_text()) for path in paths if path.exists()]
+    return [result for result in results if result]
+
+
+def timed_again(place: Path, net: Net) -> list[Result]:
+    """Take the time of all nets again."""
+    for path in place.glob("*.json"):
+        result = json.loads(path.read_text())
+        nets = [
+            load(folder / PROTOTXT, folder / CAFFEMODEL)
+            for folder in sorted(place.glob(f"fold*/{path.stem}"))
+        ]
+        if result and nets:
+            meter = Meter(net, timed=True, threads=1)
+            result["speed"] = float(np.mean([meter.speedup(net, made) for made in nets]))
+            path.write_text(json.dumps(result))
+    return kept(place)
 
 
 def one_fold(
-    place: Path, net: Net, recipe: Recipe, layers: Sequence[str], fold: Fold
+    place: Path, name: str, net: Net, recipe: Recipe, layers: Sequence[str], fold: Fold
 ) -> Result | None:
     """Compress and test on one fold; None where the target is out of reach."""
     calibrate, test, labels = fold
     # One journal for all targets: what layers lose and cost is measured once.
-    journal = Journal(place, "one net, one set of pictures")
+    journal = Journal(place / "journal", "one net, one set of pictures")
     asked = Recipe(
         recipe.goal_of_all, macs=recipe.macs, speedup=recipe.speedup, layers=tuple(layers)
     )
@@ -107,6 +137,8 @@ def one_fold(
     except ModelError as error:
         print(f"{asked.text().splitlines()[0]}: {error}", file=sys.stderr)
         return None
+    (place / name).mkdir(parents=True, exist_ok=True)
+    save(made.net, place / name)
     return {
         "before": right(net, test, labels).tolist(),
         "after": right(made.net, test, labels).tolist(),
@@ -183,4 +215,4 @@ def draw(place: Path, name: str, found: Sequence[Result]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main()
