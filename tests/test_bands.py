@@ -205,18 +205,26 @@ def test_poolings_clip_their_windows_to_the_image(limits, isa, pixels, method, p
 
 
 @pytest.mark.parametrize("pixels", [1, 40, 200])
-@pytest.mark.parametrize("size", ["kernel_size: 1 pad: 2", "kernel_size: 3 pad: 4 dilation: 2"])
-def test_maps_taller_than_what_they_are_made_of(limits, pixels, size):
+@pytest.mark.parametrize(
+    ("size", "last"),
+    [
+        ("kernel_size: 1 pad: 2", "kernel_size: 3 pad: 2"),
+        ("kernel_size: 3 pad: 4 dilation: 2", "kernel_size: 3 pad: 2"),
+        ("kernel_size: 3 pad: 1", "kernel_size: 2 pad: 7"),
+    ],
+)
+def test_maps_taller_than_what_they_are_made_of(limits, pixels, size, last):
     text = LONG.split('layer { name: "first"')[0] + (
         'layer { name: "a" type: "Convolution" bottom: "data" top: "a" '
         f"convolution_param {{ num_output: 9 {size} }} }}\n"
         'layer { name: "b" type: "Convolution" bottom: "a" top: "b" '
         f"convolution_param {{ num_output: 5 {size} }} }}\n"
         'layer { name: "c" type: "Convolution" bottom: "b" top: "c" '
-        "convolution_param { num_output: 4 kernel_size: 3 pad: 2 } }"
+        f"convolution_param {{ num_output: 4 {last} }} }}"
     )
-    side = 1 if "1 pad" in size else 3
-    shapes = {"a": (9, 3, side, side), "b": (5, 9, side, side), "c": (4, 5, 3, 3)}
+    side = int(size.split()[1])
+    end = int(last.split()[1])
+    shapes = {"a": (9, 3, side, side), "b": (5, 9, side, side), "c": (4, 5, end, end)}
     rng, net = np.random.default_rng(0), Net.parse(text)
     for name, shape in shapes.items():
         weights = rng.standard_normal(shape).astype(np.float32)
@@ -226,6 +234,36 @@ def test_maps_taller_than_what_they_are_made_of(limits, pixels, size):
     want, _ = outputs(net, x, ["c"])
     limits(0, 1 << 30, pixels)
     assert np.array_equal(outputs(net, x, ["c"])[0]["c"], want["c"])
+
+
+AMONG_OTHERS = """
+layer { name: "early" type: "Convolution" bottom: "data" top: "early" convolution_param {
+  num_output: 30 kernel_size: 3 pad: 1 } }
+layer { name: "source" type: "Convolution" bottom: "early" top: "source" convolution_param {
+  num_output: 3 kernel_size: 3 pad: 1 stride: 2 } }
+layer { name: "a" type: "Convolution" bottom: "source" top: "a" convolution_param {
+  num_output: 4 kernel_size: 3 pad: 1 } }
+layer { name: "b" type: "Convolution" bottom: "a" top: "b" convolution_param {
+  num_output: 5 kernel_size: 3 pad: 1 } }
+layer { name: "late" type: "Convolution" bottom: "b" top: "late" convolution_param {
+  num_output: 6 kernel_size: 3 pad: 1 } }
+"""
+
+
+def test_the_padding_of_a_result_is_zero_where_other_maps_were(limits):
+    """The chain's result lies where what was made before its source has been."""
+    text = LONG.split('layer { name: "first"')[0] + AMONG_OTHERS
+    rng, net, inputs = np.random.default_rng(0), Net.parse(text), 3
+    for layer, wide in zip(list(net)[1:], (30, 3, 4, 5, 6), strict=True):
+        weights = rng.standard_normal((wide, inputs, 3, 3)).astype(np.float32)
+        layer.blobs, inputs = [weights, np.ones(wide, np.float32)], wide
+    x = rng.standard_normal((2, 3, 61, 45)).astype(np.float32)
+    limits(1 << 60, 1)
+    want, _ = outputs(net, x, ["source", "b", "late"])
+    limits(0, 1 << 30, 30)
+    got, steps = outputs(net, x, ["source", "b", "late"])  # so the chain is a and b
+    assert steps == ["convolution", "convolution", "bands", "convolution"]
+    assert np.array_equal(got["late"], want["late"])
 
 
 def test_the_input_of_a_chain_is_added_at_its_end(limits, monkeypatch):

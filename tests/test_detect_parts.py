@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from detect_support import CLASSES, colour_net
 from caffe_scnn import Executor
 from caffe_scnn.detect import pyramid
 from caffe_scnn.detect.checkpoint import Checkpoint
+from caffe_scnn.detect.content_cache import ContentCache
 from caffe_scnn.detect.fc_net import cut_fc_net, reduction_net
+from caffe_scnn.detect.features import FeatureSource
 from caffe_scnn.detect.frame import Found, Frame
 from caffe_scnn.detect.heads import Heads
 from caffe_scnn.detect.mining import MiningSettings, first_samples, hard_samples
@@ -285,6 +288,24 @@ def test_a_stage_only_drops_windows_or_adds_fields(windows):
     assert (frame.found.windows < len(frame.boxes)).all()
     assert (frame.found.boxes >= 1).all() and (frame.found.boxes <= [128, 96, 128, 96]).all()
     assert seen | {STAGES[0]} == set(STAGES)
+
+
+def test_features_of_one_picture_outlive_those_of_the_next(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (2, 40, 40, 3)).astype(np.uint8)
+    boxes = np.array([[1, 1, 20, 20], [5, 5, 40, 40], [3, 1, 30, 9]], np.float64)
+    data = SimpleNamespace(
+        pictures=[SimpleNamespace(name=name, windows=boxes) for name in "ab"],
+        read=lambda index: pixels[index],
+    )
+    first, pooling = stages()[0], stages()[3]
+    for cache in (None, ContentCache(tmp_path, 1 << 20)):
+        source = FeatureSource(data, [Pyramid(first.backbone, first.scales, cache), pooling])
+        for _ in range(2):  # computed, then from the cache
+            both = source.gather(np.array([[0, 0], [0, 2], [1, 1], [1, 2]]), "pooled")
+            parts = [source.gather(np.array([pair]), "pooled") for pair in ([0, 2], [1, 1])]
+            assert np.array_equal(both[1:3], np.concatenate(parts))
+            assert not np.array_equal(both[1], both[3])
 
 
 @pytest.mark.parametrize("windows", [0, 7, 129, 300])

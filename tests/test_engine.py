@@ -473,8 +473,9 @@ def test_plans_that_were_not_used_for_longest_go_first():
     assert alone.plan(sizes[2]) is alone.plan(sizes[2])
 
 
-def test_small_layers_stay_on_one_thread_and_batches_of_them_do_not():
+@pytest.mark.parametrize("kind", ["kernel_size: 1", "kernel_size: 3 group: 8"])
+def test_small_layers_stay_on_one_thread_and_batches_of_them_do_not(kind):
     text = INPUT % "dim: 1 dim: 8 dim: 12 dim: 12"
-    net = net_of(text + conv("c", "data", "c", "num_output: 8 kernel_size: 1"))
+    net = net_of(text + conv("c", "data", "c", f"num_output: 8 {kind}"))
     assert Executor(net, threads=2).plan().steps[0].threads == 1
     assert Executor(net, threads=2).plan({"data": (64, 8, 12, 12)}).steps[0].threads == 2

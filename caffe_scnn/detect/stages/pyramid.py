@@ -42,4 +42,4 @@ class Pyramid:
         if self.cache is None:
             return self.backbone.map(picture, scale)
         maker = f"{self._digest} {scale}"
-        return self.cache.get(maker, picture, lambda: self.backbone.map(picture, scale).copy())
+        return self.cache.get(maker, picture, lambda: self.backbone.map(picture, scale))
