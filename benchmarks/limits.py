@@ -75,7 +75,8 @@ def probes(isa: str) -> ctypes.CDLL:
 def limits(gate: Gate, isa: str) -> dict[str, float]:
     """Return GFLOP/s of multiply-adds and GB/s of reads."""
     library, lanes = probes(isa), WIDTH[isa] // 4
-    memory = np.zeros(SIZES["DRAM"] // 4 + 64, np.float32)
+    # written once: untouched zeros would all be one page, which the first-level cache keeps
+    memory = np.full(SIZES["DRAM"] // 4 + 64, 1e-9, np.float32)
     begin = -memory.ctypes.data % 64 // 4
     at = ctypes.c_void_p(memory[begin:].ctypes.data)
     rounds = 20_000

@@ -104,8 +104,15 @@ cdef extern from "scnn.h" nogil:
         const float *slope
         const int32_t *channel
         float low, high
-    ctypedef void (*scnn_dense_fn)(const scnn_dense *, int64_t, const float *, float *,
-                                   const float *, int64_t) noexcept nogil
+    ctypedef struct scnn_dense_tile:
+        const float *in_ "in"
+        const float *residual
+        float *out
+        int64_t in_pitch, out_pitch, out_plane
+        const char *ahead
+        int64_t step
+    ctypedef void (*scnn_dense_fn)(const scnn_dense *, int64_t,
+                                   const scnn_dense_tile *) noexcept nogil
     ctypedef struct scnn_dwconv:
         int32_t out_height, out_width
         int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w

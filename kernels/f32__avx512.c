@@ -25,7 +25,7 @@
 #define TILE_avx2(R, V)
 #define TILE_avx512(R, V) SCNN_SCONV(R, V)
 #define SCNN_TILE(R, V, isa) TILE_##isa(R, V)
-#define SCNN_WIDE(P, V, isa) SCNN_DENSE_TILE(P, V)
+#define SCNN_WIDE(op, P, V, isa) SCNN_DENSE_TILE(op, P, V)
 #define SCNN_KERNEL(op, isa)
 #include "registry.inc"
 

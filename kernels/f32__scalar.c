@@ -11,6 +11,6 @@
 #define TILE_avx2(R, V)
 #define TILE_avx512(R, V)
 #define SCNN_TILE(R, V, isa) TILE_##isa(R, V)
-#define SCNN_WIDE(P, V, isa)
+#define SCNN_WIDE(op, P, V, isa)
 #define SCNN_KERNEL(op, isa)
 #include "registry.inc"

@@ -5,8 +5,8 @@
 
 #define SCNN_TILE(R, V, isa) \
     extern __typeof__(*(scnn_sconv_fn)0) f32_sconv_##R##x##V##v__##isa;
-#define SCNN_WIDE(P, V, isa) \
-    extern __typeof__(*(scnn_dense_fn)0) f32_dense_##P##x##V##v__##isa;
+#define SCNN_WIDE(op, P, V, isa) \
+    extern __typeof__(*(scnn_dense_fn)0) f32_##op##_##P##x##V##v__##isa;
 #define SCNN_KERNEL(op, isa) extern __typeof__(*(scnn_##op##_fn)0) f32_##op##__##isa;
 #include "registry.inc"
 #undef SCNN_TILE

@@ -10,9 +10,9 @@ const scnn_kernel scnn_kernels[] = {
 #define SCNN_TILE(R, V, isa)                                                 \
     {"f32_sconv_" #R "x" #V "v__" #isa, "sconv", #isa, R, V, LANES_##isa,    \
      (void (*)(void))f32_sconv_##R##x##V##v__##isa},
-#define SCNN_WIDE(P, V, isa)                                                 \
-    {"f32_dense_" #P "x" #V "v__" #isa, "dense", #isa, P, V, LANES_##isa,    \
-     (void (*)(void))f32_dense_##P##x##V##v__##isa},
+#define SCNN_WIDE(op, P, V, isa)                                             \
+    {"f32_" #op "_" #P "x" #V "v__" #isa, #op, #isa, P, V, LANES_##isa,      \
+     (void (*)(void))f32_##op##_##P##x##V##v__##isa},
 #define SCNN_KERNEL(op, isa) \
     {"f32_" #op "__" #isa, #op, #isa, 0, 0, LANES_##isa, (void (*)(void))f32_##op##__##isa},
 #include "registry.inc"

@@ -95,10 +95,19 @@ typedef struct {
     float low, high; /* the result is clamped to [low, high] */
 } scnn_dense;
 
-/* One tile: `pixels` neighbours of an output row × all channels of a block. `in` points at the input
- * of the first pixel for offset 0, `out` at the first pixel in the plane of channel 0. */
-typedef void (*scnn_dense_fn)(const scnn_dense *dense, int64_t block, const float *in, float *out,
-                              const float *residual, int64_t out_plane);
+/* Where a tile lies. `in` points at the input of the first pixel for offset 0, `out` at the first pixel
+ * in the plane of channel 0, `residual` likewise (NULL: nothing is added); pitches: floats from row to
+ * row. Pairs of rows fetch memory that is needed soon: from `ahead` on, `step` bytes an entry. */
+typedef struct {
+    const float *in, *residual;
+    float *out;
+    int64_t in_pitch, out_pitch, out_plane;
+    const char *ahead;
+    int64_t step;
+} scnn_dense_tile;
+
+/* All channels of a block × `pixels` neighbours of an output row (`dense`) or of two (`pair`). */
+typedef void (*scnn_dense_fn)(const scnn_dense *dense, int64_t block, const scnn_dense_tile *tile);
 
 /* Depthwise convolution of one plane. `in` points at the first tap of the first output pixel; whole
  * vectors are read from each row, up to 2 · lanes behind its last pixel. slope: of negative results;
@@ -235,8 +244,8 @@ typedef struct {
     const char *name; /* f32_<op>_<rows>x<vectors>__<isa>, or f32_<op>__<isa> */
     const char *op;
     const char *isa;
-    int32_t rows, vectors; /* tile of sconv: channels × vectors of pixels; of dense: pixels ×
-                            * vectors of channels; else 0 */
+    int32_t rows, vectors; /* tile of sconv: channels × vectors of pixels; of dense and
+                            * pair: pixels of a row × vectors of channels; else 0 */
     int32_t lanes;         /* floats in a vector */
     void (*run)(void);     /* one of the function types above, by op */
 } scnn_kernel;
