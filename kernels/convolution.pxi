@@ -254,7 +254,7 @@ cdef class Convolution:
         cdef int vectors = min(self.vectors, self.run_vectors - first)
         cdef int begin = self.chunk[chunk], end = self.chunk[chunk + 1], row, part
         cdef float *out = y + item * dst.item
-        if halo and tile == 0 and (dst.lead or dst.pitch != dst.width):
+        if halo and tile == 0 and dst.lead:
             for row in range(begin * self.rows, end * self.rows):
                 if self.matrix[0].channel[row] >= 0:
                     zero_halo(out + self.matrix[0].channel[row] * dst.plane, dst)

@@ -6,7 +6,8 @@ cdef class Planes:
     """A block of channel planes in the arena.
 
     Pixel (y, x) of channel c of item n lies at ``at + n·channels·plane + c·plane + lead +
-    y·pitch + x``; everything else in a plane is halo, which its producer sets to zero.
+    y·pitch + x``; everything else in a plane is halo, which its producer sets to zero. Planes without
+    a lead have no halo: between their rows lies anything.
     """
 
     cdef readonly int64_t at
@@ -38,8 +39,9 @@ cdef void zero_halo(float *plane, Planes p) noexcept nogil:
     """Set everything but the pixels of one plane to zero; rounding slack at its end is left."""
     cdef int64_t gap = p.pitch - p.width, y, end
     cdef float *row = plane + p.lead + p.width
-    if p.lead:
-        memset(plane, 0, p.lead * sizeof(float))
+    if not p.lead:
+        return
+    memset(plane, 0, p.lead * sizeof(float))
     if gap == 1:  # a compiler makes calls of memset of what is longer
         for y in range(p.height - 1):
             row[y * p.pitch] = 0
@@ -47,7 +49,7 @@ cdef void zero_halo(float *plane, Planes p) noexcept nogil:
         for y in range(p.height - 1):
             memset(row + y * p.pitch, 0, gap * sizeof(float))
     end = p.lead + p.run()
-    if p.lead and end < p.plane:
+    if end < p.plane:
         memset(plane + end, 0, (p.plane - end) * sizeof(float))
 
 

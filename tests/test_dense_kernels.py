@@ -169,7 +169,7 @@ def test_maps_from_memory_and_other_pitches_change_the_tile():
     assert far.vectors > near.vectors
     weights = np.ones((384, 64), np.float32)
     flat, apart = (
-        rank_tiles("avx512", weights, 1, Shape(196, 64, 0, whole), None, (14, 14))[0]
-        for whole in (True, False)
+        rank_tiles("avx512", weights, 1, Shape(196, 64, 0, placed), None, (14, 14))[0]
+        for placed in (0, 10)
     )
     assert (flat.op, apart.op) == ("sconv", "dense")

@@ -66,7 +66,7 @@ CASES = {
         ("squeezenet", "deploy.prototxt", "squeezenet.caffemodel"),
         Preprocess(mean=(104, 117, 123), crop=227),
         ("fire*/conv1x1_*", "conv_final"),
-        ("fire*/concat",),
+        ("fire*/concat", "pool_final"),  # without the scores the last layer is not trained
     ),
 }
 # What the table in docs/finetuning.md is made of: model, pictures to train on, fold.

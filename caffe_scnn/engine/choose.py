@@ -105,16 +105,20 @@ def keep_costs(isa: str, costs: Costs) -> None:
 
 @dataclass(frozen=True)
 class DenseCosts:
-    """Cycles of each thing that a tile of the dense convolution along channels does."""
+    """Cycles of each thing that a tile of the dense convolution along channels does.
+
+    Rows that half a tile can hold are computed two at a time.
+    """
 
     multiply_add: float
     entry: float  # its offset and the loads of its weights
     store: float  # transposing and storing one vector of channels of all pixels
 
 
-# Cycles by which storing a vector takes longer where the output has another distance between rows
-# than the run; found on 1x1 layers of 14 to 56 pixels a side. The dense tiles do not mind.
-ELSEWHERE = 5.0
+# Cycles by which storing a vector takes longer where gaps between rows must be left out, and where
+# the output has another distance between rows than the run; found on 1x1 layers of 14 to 112
+# pixels a side. The dense tiles do not mind.
+GAPS, ELSEWHERE = 2.0, 10.0
 DENSE_COSTS = {"avx512": DenseCosts(0.475, 0.75, 92)}  # the ISA that has such tiles
 
 
@@ -130,14 +134,14 @@ class Shape:
         Input channels that a tile reads.
     span : int
         Positions between the first and the last tap of one channel.
-    whole : bool
-        The run lies in the output as it does in the input, rows as far apart.
+    placed : float
+        Cycles more that a vector's store takes, for the place where it goes.
     """
 
     run: int
     channels: int
     span: int
-    whole: bool = True
+    placed: float = 0
 
 
 @dataclass(frozen=True)
@@ -209,10 +213,17 @@ class Candidates:
         both = busy.sum(axis=0) ** (1 / costs.overlap)
         streams = self.entries * (np.maximum(both, costs.latency) + costs.entry)
         ends = self.blocks * self.parts * costs.block
-        store = costs.store + (0 if self.shape.whole else ELSEWHERE)
+        store = costs.store + self.shape.placed
         stores = self.blocks * self.rows * size * (store + (self.parts - 1) * costs.partial)
         result: NDArray[np.float64] = streams + ends + stores
         return result
+
+
+def store_cycles(width: int, pitch: int, out_pitch: int) -> float:
+    """Predict what a vector's store takes longer: rows of ``width`` lie so far apart in the run."""
+    if pitch != out_pitch:
+        return ELSEWHERE
+    return GAPS if pitch > width else 0.0
 
 
 def strip_cycles(shape: Shape, outputs: Int64 | int, pixels: Int64 | int) -> NDArray[np.float64]:
@@ -290,13 +301,17 @@ def dense_tiles(
         return []
     costs = DENSE_COSTS[isa]
     sizes, lanes = tile_sizes(isa, "dense")
+    pairs = tile_sizes(isa, "pair")[0]
     found = []
     for vectors in sorted({v for of_pixels in sizes.values() for v in of_pixels}):
         largest = max(pixels for pixels, of_pixels in sizes.items() if vectors in of_pixels)
         across = -(-width // largest)
         entries, _ = count_entries(weights, groups, vectors * lanes, np.zeros(len(weights), bool))
         blocks = groups * -(-(len(weights) // groups) // (vectors * lanes))
-        sums = entries * (width * vectors * costs.multiply_add + across * costs.entry)
+        loads = across * costs.entry
+        if width in pairs:  # two rows share them
+            loads *= -(-height // 2) / height
+        sums = entries * (width * vectors * costs.multiply_add + loads)
         stores = blocks * across * vectors * costs.store
         cycles = height * (sums + stores)
         found.append(Tile("dense", -(-width // across), vectors, 1, cycles, lanes, ""))

@@ -21,9 +21,10 @@ from caffe_scnn.engine.choose import Tile
 from caffe_scnn.engine.fuse import fuse
 from caffe_scnn.engine.nodes import Node, Program, Value, unread_channels
 from caffe_scnn.engine.ops import Context, Op, State, op_type
-from caffe_scnn.engine.ops.bands import join
+from caffe_scnn.engine.ops.bands import between, join
 from caffe_scnn.engine.ops.filter import FilterOp
 from caffe_scnn.engine.ops.ragged import RaggedOp
+from caffe_scnn.engine.pitches import widened
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.tune import Tuner
 from caffe_scnn.engine.winograd import Choice, cheapest, use_winograd
@@ -210,7 +211,10 @@ class _Memory:
             if node.residual:  # the sum is taken position by position of the stored planes
                 joint = borders[node.residual] | borders[node.writes[0]]
                 borders[node.residual] = borders[node.writes[0]] = joint
-        return self._settle(borders)
+            if node.before:  # where its first layer writes
+                first, reader = [*node.before, node][:2]
+                borders[first.writes[0]] = between(first, reader)
+        return widened(self.program, self._settle(borders), self._settle)
 
     def _settle(self, borders: dict[Value, Border]) -> dict[Value, Border]:
         """Give values that must agree the same border, until nothing changes."""

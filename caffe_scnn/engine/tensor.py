@@ -25,19 +25,22 @@ SAME_SETS = 512
 class Border:
     """The halo that a value's consumers ask for.
 
-    ``rows`` zero rows above and below, ``columns`` zeros between rows; ``aligned`` planes begin on
-    cache lines. A value that no convolution reads is contiguous: no halo, not aligned.
+    ``rows`` zero rows above and below, ``columns`` zeros before each row and behind the last, and
+    ``gap`` more between rows; ``aligned`` planes begin on cache lines. A value that no convolution
+    reads is contiguous: no halo, not aligned.
     """
 
     rows: int = 0
     columns: int = 0
     aligned: bool = False
+    gap: int = 0
 
     def __or__(self, other: Border) -> Border:
         return Border(
             max(self.rows, other.rows),
             max(self.columns, other.columns),
             self.aligned or other.aligned,
+            max(self.gap, other.gap),
         )
 
 
@@ -84,7 +87,7 @@ class Tensor:
     @property
     def pitch(self) -> int:
         """Distance between two rows."""
-        return self.width + self.border.columns
+        return self.width + self.border.columns + self.border.gap
 
     @property
     def lead(self) -> int:

@@ -22,7 +22,7 @@ from caffe_scnn.layers.base import ConvolutionSpec, PoolingSpec
 # A map of more bytes than these does not stay in the last-level cache: it is worth the bands, if
 # what is under way at a time takes about as many as these, with so many pixels a pass that tiles
 # are wide. With fewer bands what the first one computes twice would weigh.
-WHOLE_BYTES = 5 << 20
+WHOLE_BYTES = 4 << 20
 BAND_BYTES = 3 << 20
 LEAST_PIXELS = 200
 LEAST_BANDS = 20
@@ -108,18 +108,15 @@ class BandsOp(Op):
         plan, found = _schedule(node), []
         readers = [*node.before[1:], node]
         for one, reader, height in zip(node.before, readers, plan.heights, strict=True):
-            between = one.writes[0]
-            _, channels, _, width = between.shape
-            part = replace(_part(reader, first=False), reads=[between])
-            asked = _kind(reader).border(part, between)
-            border = Border(0, asked.columns, aligned=True)
-            found.append(Tensor((1, channels, height, width), border))
+            _, channels, _, width = one.writes[0].shape
+            found.append(Tensor((1, channels, height, width), between(one, reader)))
         first = node.before[0]
         _, channels, _, width = first.writes[0].shape
         given = Value("given", (1, *first.reads[0].shape[1:]))
         result = Value("result", (1, channels, plan.rows[0], width))
         one_pass = replace(first, reads=[given], writes=[result])
-        return [*found, *_kind(first).scratch(one_pass, tensors)]
+        of_pass = {result: Tensor(result.shape, found[0].border)}
+        return [*found, *_kind(first).scratch(one_pass, of_pass)]
 
     def run(self, arena: Float32) -> None:
         """Do everything that was planned."""
@@ -152,6 +149,13 @@ def join(program: Program) -> None:
         node.macs += before.macs
         node.nonzero_macs += before.nonzero_macs
         program.nodes.remove(before)
+
+
+def between(node: Node, reader: Node) -> Border:
+    """Return the border of a buffer; the padding above and below is among its rows."""
+    value = node.writes[0]
+    part = replace(_part(reader, first=False), reads=[value])
+    return Border(0, _kind(reader).border(part, value).columns, aligned=True)
 
 
 def _gives_bands(node: Node) -> bool:

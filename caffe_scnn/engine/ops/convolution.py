@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from caffe_scnn._kernels import Convolution, DenseConvolution
 from caffe_scnn.engine.arena import allocate
-from caffe_scnn.engine.choose import Shape, Tile, rank_tiles
+from caffe_scnn.engine.choose import Shape, Tile, rank_tiles, store_cycles
 from caffe_scnn.engine.codegen import can_program, program_convolution, program_tile
 from caffe_scnn.engine.dense import dense_convolution
 from caffe_scnn.engine.nodes import Node, Value
@@ -18,6 +18,7 @@ from caffe_scnn.engine.ops.base import Context, Op, Rows
 from caffe_scnn.engine.ops.finish import finish_of
 from caffe_scnn.engine.ops.phases import phase_planes, phase_taps, split_into
 from caffe_scnn.engine.packing import Run, Taps, convolution, stream
+from caffe_scnn.engine.pitches import Walk
 from caffe_scnn.engine.tensor import Border, Float32, Tensor, rows_of
 from caffe_scnn.engine.threads import threads_for
 from caffe_scnn.engine.tune import TRIED
@@ -44,11 +45,11 @@ class ConvolutionOp(Op):
         order = np.argsort(tap)
         taps = _taps(spec, tap[order], self.planes)
         base = 0 if strided else -(spec.pad[0] * self.planes.pitch + spec.pad[1])
-        run = Run(self.target.height, self.target.width, self.planes.pitch, self.target.pitch)
+        run = _run(self.planes, self.target)
         by_tap = spec.weights.reshape(*spec.weights.shape[:2], -1)[:, :, order]
         weights = by_tap.reshape(len(by_tap), -1)
-        whole = run.pitch == run.out_pitch
-        shape = Shape(run.size, self.planes.channels, int(np.ptp(tap)), whole)
+        placed = store_cycles(run.width, run.pitch, run.out_pitch)
+        shape = Shape(run.size, self.planes.channels, int(np.ptp(tap)), placed)
         finish = finish_of(spec.bias, node.finish)
 
         def pack(tile: Tile) -> tuple[Kernel, int]:
@@ -115,7 +116,9 @@ class ConvolutionOp(Op):
         if max(spec.stride) == 1:
             return []
         items, channels = node.reads[0].shape[:2]
-        return [phase_planes(spec, items, channels, _size(node.writes[0]))]
+        target = node.writes[0]
+        width = Walk.of(node).pitch({target: tensors[target].border})
+        return [phase_planes(spec, items, channels, target.shape[2], width)]
 
     def part(self, rows: Rows) -> Callable[[Float32], None]:
         """Return a run that computes some rows."""
@@ -149,9 +152,11 @@ class ConvolutionOp(Op):
         )
 
 
-def _size(value: Value) -> tuple[int, int]:
-    height, width = value.shape[2:]
-    return height, width
+def _run(planes: Tensor, target: Tensor) -> Run:
+    """Return the flat run of a result; gaps that hold nothing are computed with the rest."""
+    free = not target.lead and planes.pitch == target.pitch
+    width = target.pitch if free else target.width
+    return Run(target.height, width, planes.pitch, target.pitch)
 
 
 def _taps(spec: ConvolutionSpec, tap: NDArray[np.int64], planes: Tensor) -> Taps:

@@ -16,16 +16,21 @@ from caffe_scnn.layers.base import ConvolutionSpec
 
 
 def phase_planes(
-    spec: ConvolutionSpec, items: int, channels: int, out_size: tuple[int, int]
+    spec: ConvolutionSpec, items: int, channels: int, height: int, width: int
 ) -> Tensor:
-    """Return the tensor of the phase planes: phase p of channel c is its channel c·P + p."""
-    extent = [
-        out + (size - 1) * dilation // stride
-        for out, size, dilation, stride in zip(
-            out_size, spec.weights.shape[2:], spec.dilation, spec.stride, strict=True
-        )
-    ]
-    return Tensor((items, channels * len(_offsets(spec)), *extent), Border(aligned=True))
+    """Return the tensor of the phase planes: phase p of channel c is its channel c·P + p.
+
+    Parameters
+    ----------
+    spec : ConvolutionSpec
+    items, channels : int
+    height : int
+        Of the result.
+    width : int
+        Of the phase planes.
+    """
+    rows = height + (spec.weights.shape[2] - 1) * spec.dilation[0] // spec.stride[0]
+    return Tensor((items, channels * len(_offsets(spec)), rows, width), Border(aligned=True))
 
 
 def split_into(planes: Tensor, spec: ConvolutionSpec, isa: str) -> Phases:

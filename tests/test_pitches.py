@@ -1,0 +1,145 @@
+"""Gaps between rows that make convolutions faster: where they come; nothing is read there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from caffe_scnn.engine import Executor, plan
+from caffe_scnn.model.net import Net
+
+INPUT = """
+name: "n"
+layer { name: "data" type: "Input" top: "data"
+  input_param { shape { dim: 2 dim: 3 dim: 33 dim: 29 } } }
+"""
+
+
+def conv(name, bottom, outputs, more="kernel_size: 1"):
+    return (
+        f'layer {{ name: "{name}" type: "Convolution" bottom: "{bottom}" top: "{name}" '
+        f"convolution_param {{ num_output: {outputs} {more} }} }}\n"
+    )
+
+
+def layer(name, kind, bottoms, more=""):
+    given = " ".join(f'bottom: "{bottom}"' for bottom in bottoms)
+    return f'layer {{ name: "{name}" type: "{kind}" {given} top: "{name}" {more} }}\n'
+
+
+POOL = "pooling_param { kernel_size: 3 stride: 1 pad: 1 }"
+SAME, HALF = "kernel_size: 3 pad: 1", "kernel_size: 3 pad: 1 stride: 2"
+NETS = {
+    "depthwise": conv("a", "data", 8, HALF)
+    + conv("b", "a", 8, SAME + " group: 8")
+    + conv("c", "b", 12)
+    + conv("d", "c", 12, SAME + " group: 12")
+    + conv("e", "d", 6),
+    "residual": conv("a", "data", 12)
+    + conv("b", "a", 6)
+    + conv("c", "b", 6, SAME)
+    + conv("d", "c", 12)
+    + layer("sum", "Eltwise", ["d", "a"])
+    + conv("e", "sum", 6)
+    + conv("f", "e", 9, "kernel_size: 5 pad: 2")
+    + conv("g", "sum", 9, "kernel_size: 1 stride: 2"),
+    "fire": conv("a", "data", 8, "kernel_size: 3 stride: 2")
+    + layer("pool", "Pooling", ["a"], POOL)
+    + conv("b", "pool", 4)
+    + conv("c", "b", 8)
+    + conv("d", "b", 8, SAME)
+    + layer("both", "Concat", ["c", "d"])
+    + conv("e", "both", 4)
+    + layer("mean", "Pooling", ["e"], "pooling_param { pool: AVE global_pooling: true }"),
+}
+
+
+def made(name, share=0.3):
+    """Return a net with random weights, of which a share is not zero."""
+    rng, net = np.random.default_rng(0), Net.parse(INPUT + NETS[name])
+    for one in net:
+        if one.type == "Convolution":
+            spec = one.proto.convolution_param
+            (size,), groups = spec.kernel_size, spec.group
+            shape = (spec.num_output, inputs_of(net, one.bottoms[0]) // groups, size, size)
+            weights = rng.standard_normal(shape).astype(np.float32)
+            weights *= rng.random(shape) < share
+            one.blobs = [weights, rng.standard_normal(len(weights)).astype(np.float32)]
+    return net
+
+
+def inputs_of(net, blob):
+    """Return the channels of a blob."""
+    if blob == "data":
+        return 3
+    maker = net.layer(blob)
+    if maker.type == "Convolution":
+        return maker.proto.convolution_param.num_output
+    return sum(inputs_of(net, b) for b in maker.bottoms[: 2 if maker.type == "Concat" else 1])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", NETS)
+def test_gaps_change_no_bit_whatever_lies_in_them(name, threads, monkeypatch):
+    net, x = made(name), np.random.default_rng(1).standard_normal((2, 3, 33, 29)).astype(np.float32)
+    wide = Executor(net, threads=threads)
+    wide.run({"data": np.full_like(x, np.nan)})
+    got = wide.run({"data": x})
+    monkeypatch.setattr(plan, "widened", lambda program, borders, settle: borders)
+    narrow = Executor(net, threads=threads)
+    want = narrow.run({"data": x})
+    assert list(got) == list(want)
+    assert all(np.array_equal(got[top], want[top]) for top in want)
+    assert pitches(wide) != pitches(narrow)
+
+
+def pitches(executor):
+    """Return the distance between the rows of the result of every layer."""
+    return {step.layers[0]: step.writes[0].pitch for step in executor.plan().steps}
+
+
+def test_maps_around_a_short_sum_get_rows_as_far_apart():
+    found = pitches(Executor(made("depthwise"), threads=1))
+    assert found["b"] == found["c"] == 16  # 15 pixels, and the padding that "d" reads
+    found = pitches(Executor(made("residual"), threads=1))
+    assert {found[name] for name in "abcd"} == {31}  # 29 pixels, and the padding that "f" reads
+
+
+def test_what_the_caller_sees_stays_whole():
+    net = made("depthwise")
+    executor = Executor(net, threads=1)
+    steps = executor.plan(blobs=["b", "e"]).steps
+    assert {s.layers[0]: s.writes[0].pitch for s in steps if s.layers[0] in ("b", "e")} == {
+        "b": 15,
+        "e": 15,
+    }
+
+
+def test_long_sums_are_not_worth_a_gap():
+    text = INPUT.replace("dim: 3 ", "dim: 600 ") + layer("a", "Pooling", ["data"], POOL)
+    net, rng = (
+        Net.parse(text + conv("b", "a", 8) + conv("c", "b", 8, SAME)),
+        np.random.default_rng(0),
+    )
+    for name, shape in {"b": (8, 600, 1, 1), "c": (8, 8, 3, 3)}.items():
+        weights = rng.standard_normal(shape).astype(np.float32)
+        net.layer(name).blobs = [weights, np.zeros(len(weights), np.float32)]
+    assert pitches(Executor(net, threads=1))["a"] == 29
+    net.layer("b").blobs[0][:, 40:] = 0
+    assert pitches(Executor(net, threads=1))["a"] == 30
+
+
+def test_fully_connected_layers_read_maps_without_gaps():
+    end = layer("ip", "InnerProduct", ["b"], "inner_product_param { num_output: 2 }")
+    text = INPUT + conv("a", "data", 4, SAME) + conv("b", "a", 4, SAME) + end
+    net, rng = Net.parse(text), np.random.default_rng(0)
+    for name, shape in {"a": (4, 3, 3, 3), "b": (4, 4, 3, 3), "ip": (2, 4 * 33 * 29)}.items():
+        weights = rng.standard_normal(shape).astype(np.float32)
+        net.layer(name).blobs = [weights, np.zeros(len(weights), np.float32)]
+    for step in Executor(net, threads=1).plan().steps:
+        assert step.writes[0].contiguous == (step.layers[0] in ("b", "ip"))
+
+
+def test_phase_planes_take_the_pitch_of_the_result():
+    first, *_ = Executor(made("depthwise"), threads=1).plan().steps
+    assert first.planes.pitch == first.writes[0].pitch == 16
