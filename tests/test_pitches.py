@@ -141,5 +141,10 @@ def test_fully_connected_layers_read_maps_without_gaps():
 
 
 def test_phase_planes_take_the_pitch_of_the_result():
-    first, *_ = Executor(made("depthwise"), threads=1).plan().steps
-    assert first.planes.pitch == first.writes[0].pitch == 16
+    text = INPUT + conv("a", "data", 4, "kernel_size: 1 stride: 2") + conv("b", "a", 4, SAME)
+    net, rng = Net.parse(text), np.random.default_rng(0)
+    for name, shape in {"a": (4, 3, 1, 1), "b": (4, 4, 3, 3)}.items():
+        weights = rng.standard_normal(shape).astype(np.float32)
+        net.layer(name).blobs = [weights, np.zeros(len(weights), np.float32)]
+    first, _ = Executor(net, threads=1).plan().steps
+    assert first.planes.pitch == first.writes[0].pitch == 16  # 15 pixels
