@@ -14,7 +14,8 @@ from caffe_scnn.decompose.carry_out import carry_out, chosen_layers
 from caffe_scnn.decompose.fit import OnLayer, Progress, Setting
 from caffe_scnn.decompose.journal import Journal
 from caffe_scnn.decompose.recipe import Recipe
-from caffe_scnn.decompose.search import Check, Plan, Search
+from caffe_scnn.decompose.rivals import best_net, best_plan
+from caffe_scnn.decompose.search import Check, Plan
 from caffe_scnn.layers import layer_type
 from caffe_scnn.layers.shapes import Shapes, infer_shapes
 from caffe_scnn.model.net import Layer, Net
@@ -81,7 +82,7 @@ def compress(
     # One BLAS thread: the matrices are small, and sums must not depend on the machine's load.
     with threadpool_limits(limits=1, user_api="blas"):
         if recipe.searched:
-            found = Search(setting, recipe, check, threads).run()
+            found = best_net(setting, recipe, check, threads)
             resolved, smaller, edits = found.recipe, found.net, found.edits
         else:
             resolved = recipe
@@ -109,7 +110,7 @@ def plan(
     """
     setting = Setting(net, calibration, Progress(on_layer), journal or Journal())
     with threadpool_limits(limits=1, user_api="blas"):
-        return Search(setting, recipe, lambda _: 0.0, threads).plan()
+        return best_plan(setting, recipe, threads)
 
 
 def _report(

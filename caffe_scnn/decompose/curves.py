@@ -249,5 +249,9 @@ class Probe:
         by_name = {layer.name: layer for layer in probed}
         for edit in edits:
             replace(edit, layer=by_name[edit.layer.name]).apply(probed)
-        after = self._calibration.outputs(probed, self._blob, IMAGES)
+        return self.of(probed)
+
+    def of(self, net: Net) -> float:
+        """Return the divergence of another net's answers, never quite zero."""
+        after = self._calibration.outputs(net, self._blob, IMAGES)
         return max(divergence(self._before, after, self._softmax), 1e-9)

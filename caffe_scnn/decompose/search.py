@@ -181,7 +181,7 @@ class Search:
         best, best_cost = None, 0.0
         for _ in range(CORRECTIONS):
             fitted = self._fit(self._plan(budget).recipe)
-            cost = self._cost(fitted)
+            cost = self.cost(fitted)
             if best_cost < cost <= limit:
                 best, best_cost = fitted, cost
             if limit * (1 - SLACK) <= cost <= limit or budget <= lowest:
@@ -242,7 +242,7 @@ class Search:
     def _fit(self, recipe: Recipe) -> Fitted:
         return Fitted(recipe, *carry_out(self._setting, recipe))
 
-    def _cost(self, fitted: Fitted) -> float:
+    def cost(self, fitted: Fitted) -> float:
         """Measure a net that was made; for time in turns with the original."""
         if self._resource != "time":
             return self._measured("cost " + fitted.recipe.text(), fitted.net)
