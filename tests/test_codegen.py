@@ -124,7 +124,7 @@ def test_far_columns_and_many_weights_are_reached(isa):
 NET = """
 name: "n"
 layer { name: "data" type: "Input" top: "data"
-  input_param { shape { dim: 1 dim: 64 dim: 7 dim: 7 } } }
+  input_param { shape { dim: 1 dim: 64 dim: 20 dim: 20 } } }
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
   convolution_param { num_output: 100 kernel_size: 1 } }
 """
@@ -141,7 +141,7 @@ def net(rng):
 
 def test_the_executor_keeps_programs_and_results(cache):
     rng = np.random.default_rng(0)
-    model, x = net(rng), rng.standard_normal((1, 64, 7, 7)).astype(np.float32)
+    model, x = net(rng), rng.standard_normal((1, 64, 20, 20)).astype(np.float32)
     plain = Executor(model, threads=1).run({"data": x})["conv"]
     made = Executor(model, threads=1, codegen=True).run({"data": x})["conv"]
     assert np.array_equal(plain, made)
@@ -166,10 +166,11 @@ def test_a_failing_compiler_is_quoted(monkeypatch, cache):
 def test_only_sparse_matrices_get_one():
     rng = np.random.default_rng(0)
     isa = ISAS[0]
-    assert can_program(isa, sparse(rng, 64, 64), None)
-    assert not can_program(isa, sparse(rng, 64, 64, density=0.6), None)
-    assert not can_program(isa, np.zeros((64, 64), np.float32), None)
-    assert not can_program("scalar", sparse(rng, 64, 64), None)
+    assert can_program(isa, sparse(rng, 64, 64), None, 49)
+    assert not can_program(isa, sparse(rng, 64, 64), None, 13)  # its code would be fetched in vain
+    assert not can_program(isa, sparse(rng, 64, 64, density=0.6), None, 49)
+    assert not can_program(isa, np.zeros((64, 64), np.float32), None, 49)
+    assert not can_program("scalar", sparse(rng, 64, 64), None, 49)
 
 
 def test_a_program_that_does_not_fit_is_refused():

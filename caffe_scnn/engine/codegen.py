@@ -48,6 +48,8 @@ from caffe_scnn.errors import KernelError
 MOST_NONZEROS = 400_000  # some 16 bytes of code each
 CHUNK = 12_000  # non-zeros whose code and weights stay in the second-level cache over all pixels
 DENSEST = 0.4  # fuller matrices had better share offsets between rows
+# Of pixels: every one runs the code once, which in a net comes from far at first.
+LEAST_VECTORS = 24
 SYMBOL = "scnn_program"
 # The function of a block is called as (pixels, weights, bias, sums): rdi, rsi, rdx, rcx.
 PIXELS, WEIGHTS, BIAS, SUMS = "%rdi", "%rsi", "%rdx", "%rcx"
@@ -95,11 +97,13 @@ DIALECTS = {
 }  # fmt: skip
 
 
-def can_program(isa: str, weights: Float32, skip: NDArray[np.bool_] | None) -> bool:
-    """Whether a program for this matrix is worth a trial."""
+def can_program(
+    isa: str, weights: Float32, skip: NDArray[np.bool_] | None, vectors: int
+) -> bool:
+    """Whether a program for this matrix is worth a trial, on so many vectors of pixels."""
     nonzeros = int(np.count_nonzero(weights))
     few = 0 < nonzeros <= min(MOST_NONZEROS, DENSEST * weights.size)
-    return few and skip is None and isa in DIALECTS
+    return few and skip is None and isa in DIALECTS and vectors >= LEAST_VECTORS
 
 
 def program_tile(isa: str) -> Tile:

@@ -78,7 +78,8 @@ class ConvolutionOp(Op):
             nonzeros = np.count_nonzero(weights)
             layer = f"{context.isa} {weights.shape} {spec.group} {shape} {run} {nonzeros}"
             more = []
-            if context.codegen and can_program(context.isa, weights, context.unread):
+            vectors = run.vectors(tile.lanes)
+            if context.codegen and can_program(context.isa, weights, context.unread, vectors):
                 more = [program_tile(context.isa)]
             tile = context.tuner.choose(
                 f"{layer} {self.threads}{' program' * len(more)}",

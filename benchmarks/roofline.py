@@ -1,0 +1,134 @@
+"""How near to the machine's limits a net runs, layer by layer.
+
+Usage: ``python benchmarks/roofline.py NET/WEIGHTS … [--layers]``; names are those of
+``peer_models.py``, for instance ``vgg16/pruned`` (one thread; nothing else should run)
+
+Every layer has a time that it cannot go below: its multiply-adds on non-zero weights at the speed
+of the loads that they need, or its weights and maps at the speed of the memory they come from,
+whichever is longer. Zeros anywhere need a load from the first-level cache for each multiply-add,
+across two cache lines where kernels are larger than 1x1; dense layers and depthwise ones need none;
+Winograd's form multiplies 2.25 or 4 times less. Limits are measured first (``limits.py``).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from gate import Gate
+from limits import limits
+from peer_models import picture, variants
+
+from caffe_scnn import Executor, _kernels
+from caffe_scnn.engine.ops import Op
+from caffe_scnn.engine.ops.bands import BandsOp
+from caffe_scnn.model.net import Net
+
+FEWER = {"winograd2": 2.25, "winograd4": 4.0}
+REPEAT = 40
+
+
+class Roofline:
+    """The least times of layers of one net.
+
+    Parameters
+    ----------
+    net : Net
+    roofs : dict of str to float
+        GFLOP/s and GB/s, of ``limits.limits``.
+    working_set : int
+        Bytes that one pass touches: if the last-level cache does not hold them, weights come from
+        memory.
+    """
+
+    def __init__(self, net: Net, roofs: dict[str, float], working_set: int) -> None:
+        self._net, self._roofs = net, roofs
+        self._weights = roofs["read DRAM" if working_set > cache_bytes(3) else "read L3"]
+
+    def kind(self, step: Op) -> str:
+        """Name what a step's time goes into."""
+        kernel = step.kernel
+        if "gemv" in kernel or "spmv" in kernel:
+            return "fully connected"
+        if "dwconv" in kernel:
+            return "depthwise"
+        if "winograd" in kernel:
+            return "Winograd"
+        if "sconv_1x" in kernel or "program" in kernel:
+            return "zeros anywhere, k×k" if self._taps(step) > 1 else "zeros anywhere, 1×1"
+        return "dense" if "dense" in kernel or "sconv" in kernel else "other"
+
+    def _taps(self, step: Op) -> int:
+        return int(np.prod(self._net.layer(step.layers[0]).blobs[0].shape[2:]))
+
+    def milliseconds(self, step: Op, flops: int) -> float:
+        """Return the least time of a step of so much arithmetic."""
+        roof = self._roofs["FMA, registers"]
+        if self.kind(step) == "zeros anywhere, 1×1":
+            roof = self._roofs["FMA, operand in L1"]
+        if self.kind(step) == "zeros anywhere, k×k":
+            roof = self._roofs["FMA, operand across lines of L1"]
+        fewer = next((f for name, f in FEWER.items() if name in step.kernel), 1.0)
+        maps = step.bytes - step.weight_bytes
+        near = self._roofs["read L2" if maps <= cache_bytes(2) else "read L3"]
+        moved = maps / near + step.weight_bytes / self._weights
+        return max(flops / fewer / roof, moved) / 1e6
+
+
+def cache_bytes(level: int) -> int:
+    """Return the size of this processor's cache of a level."""
+    path = Path(f"/sys/devices/system/cpu/cpu0/cache/index{level}/size")
+    return int(path.read_text().strip().removesuffix("K")) * 1024
+
+
+def parts(step: Op) -> list[tuple[Op, int]]:
+    """Return the layers of a step with their arithmetic: several where they run band by band."""
+    if not isinstance(step, BandsOp):
+        return [(step, step.flops)]
+    so_far = [0, *(stage.flops for stage in step.stages)]  # each counts those before it, too
+    return [
+        (stage, after - before)
+        for stage, before, after in zip(step.stages, so_far[:-1], so_far[1:], strict=True)
+    ]
+
+
+def measured(name: str, roofs: dict[str, float], layers: bool) -> None:
+    """Print a table of one net."""
+    net_name, weights = name.split("/")
+    net = dict(variants(net_name))[weights]
+    given = picture(net)
+    executor = Executor(net, threads=1)
+    executor.run(given)
+    plan = executor.plan({blob: x.shape for blob, x in given.items()})
+    line = Roofline(net, roofs, plan.nbytes)
+    rows: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for time in executor.profile(given, repeat=REPEAT):
+        stages = parts(time.step)
+        kind = " and ".join(dict.fromkeys(line.kind(stage) for stage, _ in stages))
+        least = sum(line.milliseconds(stage, flops) for stage, flops in stages)
+        for row in (kind, "whole net"):
+            rows[row][0] += time.min_ms
+            rows[row][1] += least
+        if layers:
+            print(f"{time.step.layers[0]:28s} {kind:24s} {time.min_ms:8.3f} {least:8.3f}")
+    print(f"\n| {name} | ms | at the roof | |\n|---|--:|--:|--:|")
+    for row, (took, least) in sorted(rows.items(), key=lambda item: item[1][0]):
+        print(f"| {row} | {took:.3g} | {least:.3g} | {least / took:.0%} |")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("nets", nargs="+", metavar="NET/WEIGHTS")
+    parser.add_argument("--layers", action="store_true", help="a line for every layer, too")
+    options = parser.parse_args()
+    roofs = limits(Gate(), _kernels.best_isa())
+    print(", ".join(f"{name} {value:.0f}" for name, value in roofs.items()))
+    for name in options.nets:
+        measured(name, roofs, options.layers)
+
+
+if __name__ == "__main__":
+    main()
