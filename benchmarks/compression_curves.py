@@ -19,6 +19,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +129,8 @@ def one_fold(
     calibrate, test, labels = fold
     # One journal for all targets: what layers lose and cost is measured once.
     journal = Journal(place / "journal", "one net, one set of pictures")
-    asked = Recipe(
-        recipe.goal_of_all, macs=recipe.macs, speedup=recipe.speedup, layers=tuple(layers)
-    )
+    channels = isinstance(recipe.goal_of_all.method, ChannelSelection)
+    asked = replace(recipe, layers=None if channels else tuple(layers))  # all whose channels can go
     calibration = Calibration(Images(calibrate, batch=10), threads=1)
     try:
         made = compress(net, asked, calibration=calibration, journal=journal, threads=1)
