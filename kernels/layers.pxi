@@ -184,7 +184,7 @@ cdef int same_pixels(float[::1] arena, Planes src, Planes dst, int items) except
 
 cdef void halos(float *data, Planes dst, int items, int threads) noexcept:
     cdef int64_t task
-    if dst.lead == 0 and dst.pitch == dst.width:
+    if not dst.lead:
         return
     for task in prange(<int64_t>items * dst.channels, nogil=True, num_threads=threads,
                        schedule="static"):

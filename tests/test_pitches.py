@@ -85,7 +85,7 @@ def test_gaps_change_no_bit_whatever_lies_in_them(name, threads, monkeypatch):
     wide = Executor(net, threads=threads)
     wide.run({"data": np.full_like(x, np.nan)})
     got = wide.run({"data": x})
-    monkeypatch.setattr(plan, "widened", lambda program, borders, settle: borders)
+    monkeypatch.setattr(plan, "widened", lambda program, borders, alike: borders)
     narrow = Executor(net, threads=threads)
     want = narrow.run({"data": x})
     assert list(got) == list(want)
@@ -148,3 +148,20 @@ def test_phase_planes_take_the_pitch_of_the_result():
         net.layer(name).blobs = [weights, np.zeros(len(weights), np.float32)]
     first, _ = Executor(net, threads=1).plan().steps
     assert first.planes.pitch == first.writes[0].pitch == 16  # 15 pixels
+
+
+@pytest.mark.parametrize(("height", "pitch"), [(1, 4800), (8, 6000)])
+def test_runs_end_with_the_last_pixel(height, pitch):
+    """Not with the gap behind it, of which the arena has no memory; one row needs none."""
+    text = INPUT.replace("dim: 33 dim: 29", f"dim: {height} dim: 6000") + conv("a", "data", 6)
+    text += conv("b", "a", 14, "kernel_h: 1 kernel_w: 2 dilation: 1 dilation: 1200")
+    end = layer("mean", "Pooling", ["b"], "pooling_param { pool: AVE global_pooling: true }")
+    net, rng = Net.parse(text + end), np.random.default_rng(0)
+    for name, shape in {"a": (6, 3, 1, 1), "b": (14, 6, 1, 2)}.items():
+        weights = rng.standard_normal(shape).astype(np.float32)
+        weights *= rng.random(shape) < 0.4
+        net.layer(name).blobs = [weights, np.ones(len(weights), np.float32)]
+    executor = Executor(net, threads=1)
+    executor.run({"data": rng.random((1, 3, height, 6000), np.float32)})
+    steps = executor.plan({"data": (1, 3, height, 6000)}).steps
+    assert {s.layers[0]: s.writes[0].pitch for s in steps}["b"] == pitch

@@ -7,8 +7,9 @@ nets that were made.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import TypeVar
 
 from caffe_scnn.decompose.auto import Auto
 from caffe_scnn.decompose.channel_groups import ChannelGroup
@@ -21,6 +22,8 @@ from caffe_scnn.decompose.search import Check, Fitted, Plan, Search
 from caffe_scnn.decompose.select import select
 from caffe_scnn.errors import ModelError
 from caffe_scnn.passes.channels import Channels
+
+Result = TypeVar("Result")
 
 
 def rivals(setting: Setting, recipe: Recipe) -> list[Recipe]:
@@ -61,23 +64,12 @@ def best_net(
     ModelError
         The target is out of reach, whichever way.
     """
-    found: list[tuple[float, Fitted]] = []
-    refusals: list[ModelError] = []
-    ways = rivals(setting, recipe)
-    for way in ways:
-        try:
-            search = Search(setting, way, check, threads)
-            fitted = search.run()
-        except ModelError as error:
-            refusals.append(error)
-            continue
-        if len(ways) == 1:
-            return fitted
-        rank = search.cost(fitted) if recipe.max_drop is not None else _lost(setting, fitted)
-        found.append((rank, fitted))
-    if not found:
-        raise refusals[0]
-    return min(found, key=lambda pair: pair[0])[1]
+    reached = _reached(setting, recipe, check, threads, Search.run)
+    if len(reached) == 1:
+        return reached[0][1]
+    if recipe.max_drop is not None:
+        return min(reached, key=lambda pair: pair[0].share(pair[1]))[1]
+    return min(reached, key=lambda pair: _lost(setting, pair[1]))[1]
 
 
 def best_plan(setting: Setting, recipe: Recipe, threads: int | None = None) -> Plan:
@@ -88,18 +80,31 @@ def best_plan(setting: Setting, recipe: Recipe, threads: int | None = None) -> P
     ModelError
         The target is out of reach, whichever way.
     """
-    found: list[Plan] = []
+    plans = [plan for _, plan in _reached(setting, recipe, lambda _: 0.0, threads, Search.plan)]
+    if recipe.max_drop is not None:
+        return min(plans, key=lambda plan: plan.predicted / plan.whole)
+    return min(plans, key=lambda plan: sum(choice.loss for choice in plan.choices))
+
+
+def _reached(
+    setting: Setting,
+    recipe: Recipe,
+    check: Check | None,
+    threads: int | None,
+    how: Callable[[Search], Result],
+) -> list[tuple[Search, Result]]:
+    """Return what each way comes to; the first way's refusal, if all refuse."""
+    found: list[tuple[Search, Result]] = []
     refusals: list[ModelError] = []
     for way in rivals(setting, recipe):
         try:
-            found.append(Search(setting, way, lambda _: 0.0, threads).plan())
+            search = Search(setting, way, check, threads)
+            found.append((search, how(search)))
         except ModelError as error:
             refusals.append(error)
     if not found:
         raise refusals[0]
-    if recipe.max_drop is not None:
-        return min(found, key=lambda plan: plan.predicted)
-    return min(found, key=lambda plan: sum(choice.loss for choice in plan.choices))
+    return found
 
 
 def _lost(setting: Setting, fitted: Fitted) -> float:

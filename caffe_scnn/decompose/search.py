@@ -181,7 +181,7 @@ class Search:
         best, best_cost = None, 0.0
         for _ in range(CORRECTIONS):
             fitted = self._fit(self._plan(budget).recipe)
-            cost = self.cost(fitted)
+            cost = self._cost(fitted)
             if best_cost < cost <= limit:
                 best, best_cost = fitted, cost
             if limit * (1 - SLACK) <= cost <= limit or budget <= lowest:
@@ -242,7 +242,11 @@ class Search:
     def _fit(self, recipe: Recipe) -> Fitted:
         return Fitted(recipe, *carry_out(self._setting, recipe))
 
-    def cost(self, fitted: Fitted) -> float:
+    def share(self, fitted: Fitted) -> float:
+        """Return what a net costs over what the original does, measured in turns."""
+        return self._cost(fitted) / self._whole
+
+    def _cost(self, fitted: Fitted) -> float:
         """Measure a net that was made; for time in turns with the original."""
         if self._resource != "time":
             return self._measured("cost " + fitted.recipe.text(), fitted.net)

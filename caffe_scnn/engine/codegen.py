@@ -97,9 +97,7 @@ DIALECTS = {
 }  # fmt: skip
 
 
-def can_program(
-    isa: str, weights: Float32, skip: NDArray[np.bool_] | None, vectors: int
-) -> bool:
+def can_program(isa: str, weights: Float32, skip: NDArray[np.bool_] | None, vectors: int) -> bool:
     """Whether a program for this matrix is worth a trial, on so many vectors of pixels."""
     nonzeros = int(np.count_nonzero(weights))
     few = 0 < nonzeros <= min(MOST_NONZEROS, DENSEST * weights.size)

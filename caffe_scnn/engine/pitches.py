@@ -8,7 +8,8 @@ the convolutions around them faster, all together: a map has several readers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import ChainMap, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -20,7 +21,6 @@ from caffe_scnn.engine.tensor import Border
 from caffe_scnn.layers.base import ConcatSpec, ConvolutionSpec, EltwiseSpec, PoolingSpec
 
 Borders = dict[Value, Border]
-Settle = Callable[[Borders], Borders]
 
 # Cycles of a vector of results: of each of its products and of its store, and what dense tiles of
 # so many channels cost at their ends instead; they do not mind where rows lie.
@@ -29,13 +29,7 @@ PRODUCT, STORE, DENSE, WIDE = 0.5, 3.2, 6.6, 32
 INDIFFERENT = (ConvolutionSpec, PoolingSpec, EltwiseSpec, ConcatSpec)
 
 
-def pitch(value: Value, borders: Mapping[Value, Border]) -> int:
-    """Return the distance between two rows of a value."""
-    border = borders[value]
-    return value.shape[3] + border.columns + border.gap
-
-
-def widened(program: Program, borders: Borders, settle: Settle) -> Borders:
+def widened(program: Program, borders: Borders, alike: Sequence[Sequence[Value]]) -> Borders:
     """Return the borders with wider gaps where they pay.
 
     Parameters
@@ -43,21 +37,10 @@ def widened(program: Program, borders: Borders, settle: Settle) -> Borders:
     program : Program
     borders : dict of Value to Border
         Those that the readers need.
-    settle : callable
-        Gives values that share memory the same border.
+    alike : sequence of sequences of Value
+        All values, those together that must have the same border: they have.
     """
-    firsts = [[*node.before, node][0] for node in program.nodes]  # of layers in bands
-    walks = [Walk.of(node) for node in firsts if _walks(node)]
-    fixed = _fixed(program)
-    best, least, before = borders, _cycles(walks, borders), np.inf
-    while least < before:
-        before = least
-        for walk, neighbours in product(walks, ([], walks)):
-            trial = _matched(walk, best, neighbours, fixed, settle)
-            cycles = _cycles(walks, trial)
-            if cycles < least:
-                best, least = trial, cycles
-    return best
+    return _Search(program, borders, alike).run()
 
 
 @dataclass(frozen=True)
@@ -94,28 +77,87 @@ class Walk:
         full = products == spec.weights[0].size
         return cls(source, node.writes[0], reach, float(products), full)
 
-    def pitch(self, borders: Mapping[Value, Border]) -> int:
+    def stride_in(self, borders: Mapping[Value, Border]) -> int:
         """Return the distance between two rows of what it walks over."""
         if self.source is not None:
-            return pitch(self.source, borders)
-        least, wide = self.target.shape[3] + self.reach, pitch(self.target, borders)
+            return _pitch(self.source, borders)
+        least, wide = self.target.shape[3] + self.reach, _pitch(self.target, borders)
         match = wide > least and self._cost(wide, borders) < self._cost(least, borders)
         return wide if match else least
 
     def cycles(self, borders: Mapping[Value, Border]) -> float:
         """Predict its cycles, up to a factor that all have in common."""
-        return self._cost(self.pitch(borders), borders)
+        return self._cost(self.stride_in(borders), borders)
 
-    def _cost(self, run: int, borders: Mapping[Value, Border]) -> float:
+    def _cost(self, stride: int, borders: Mapping[Value, Border]) -> float:
         items, channels, height, width = self.target.shape
-        border, out = borders[self.target], pitch(self.target, borders)
-        free = not (border.rows or border.columns)
-        store = STORE + store_cycles(out if free else width, run, out)
-        cost = channels * run * (PRODUCT * self.products + store)
+        border, out = borders[self.target], _pitch(self.target, borders)
+        flat = height == 1 or not (border.rows or border.columns or stride != out)
+        store = STORE + (0 if flat else store_cycles(width, stride, out))
+        cost = channels * ((height - 1) * stride + width) * (PRODUCT * self.products + store)
         if self.full:
             blocks = -(-channels // WIDE)
-            cost = min(cost, WIDE * blocks * width * (PRODUCT * self.products + DENSE))
-        return items * height * cost
+            dense = WIDE * blocks * height * width * (PRODUCT * self.products + DENSE)
+            cost = min(cost, dense)
+        return items * cost
+
+
+class _Search:
+    """Changes one convolution after the other, until nothing becomes cheaper."""
+
+    def __init__(
+        self, program: Program, borders: Borders, alike: Sequence[Sequence[Value]]
+    ) -> None:
+        firsts = [[*node.before, node][0] for node in program.nodes]  # of layers in bands
+        self._walks = [Walk.of(node) for node in firsts if _walks(node)]
+        self._borders = borders
+        self._alike = {value: values for values in alike for value in values}
+        fixed = _fixed(program)
+        self._fixed = {v for values in alike if not fixed.isdisjoint(values) for v in values}
+        self._around: dict[Value, list[Walk]] = defaultdict(list)
+        for walk in self._walks:
+            for end in (walk.source, walk.target):
+                if end is not None:
+                    self._around[self._alike[end][0]].append(walk)
+
+    def run(self) -> Borders:
+        """Return the best borders found."""
+        found, changed = dict(self._borders), True
+        while changed:
+            changed = False
+            for walk, spread in product(self._walks, (False, True)):
+                moved = self._matched(walk, found, spread)
+                touched = {w for value in moved for w in self._around[self._alike[value][0]]}
+                trial = ChainMap(moved, found)
+                gain = sum(walk.cycles(found) - walk.cycles(trial) for walk in touched)
+                if gain > 0:
+                    found.update(moved)
+                    changed = True
+        return found
+
+    def _matched(self, walk: Walk, borders: Borders, spread: bool) -> Borders:
+        """Let the rows of a convolution's input and result match; return what moves.
+
+        With ``spread`` those of its neighbours, too, and so on.
+        """
+        moved: Borders = {}
+        found, left = ChainMap(moved, borders), [walk]
+        while left:
+            walk = left.pop()
+            width = max(walk.stride_in(found), _pitch(walk.target, found))
+            for value in (walk.source, walk.target):
+                if value is None or value in self._fixed or _pitch(value, found) == width:
+                    continue
+                gap = found[value].gap + width - _pitch(value, found)
+                moved.update(dict.fromkeys(self._alike[value], replace(found[value], gap=gap)))
+                left += self._around[self._alike[value][0]] if spread else []
+        return moved
+
+
+def _pitch(value: Value, borders: Mapping[Value, Border]) -> int:
+    """Return the distance between two rows of a value."""
+    border = borders[value]
+    return value.shape[3] + border.columns + border.gap
 
 
 def _walks(node: Node) -> bool:
@@ -132,25 +174,3 @@ def _fixed(program: Program) -> set[Value]:
         if not isinstance(node.spec, INDIFFERENT):
             found.update((*node.inputs(), *node.writes))
     return found
-
-
-def _matched(
-    walk: Walk, borders: Borders, neighbours: list[Walk], fixed: set[Value], settle: Settle
-) -> Borders:
-    """Let the rows of a convolution's input and result, and so on of its neighbours, match."""
-    found, left = borders, [walk]
-    while left:
-        walk = left.pop()
-        before, width = found, max(walk.pitch(found), pitch(walk.target, found))
-        for value in (walk.source, walk.target):
-            if value is not None and value not in fixed:
-                gap = found[value].gap + width - pitch(value, found)
-                found = {**found, value: replace(found[value], gap=gap)}
-        found = settle(found)
-        moved = {value for value, border in found.items() if border != before[value]}
-        left += [other for other in neighbours if moved & {other.source, other.target}]
-    return found
-
-
-def _cycles(walks: list[Walk], borders: Borders) -> float:
-    return sum(walk.cycles(borders) for walk in walks)

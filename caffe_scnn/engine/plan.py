@@ -9,8 +9,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -214,23 +215,24 @@ class _Memory:
             if node.before:  # where its first layer writes
                 first, reader = [*node.before, node][:2]
                 borders[first.writes[0]] = between(first, reader)
-        return widened(self.program, self._settle(borders), self._settle)
+        alike = self._alike(borders)
+        for values in alike:
+            joint = reduce(Border.__or__, (borders[value] for value in values))
+            borders.update(dict.fromkeys(values, joint))
+        return widened(self.program, borders, alike)
 
-    def _settle(self, borders: dict[Value, Border]) -> dict[Value, Border]:
-        """Give values that must agree the same border, until nothing changes."""
+    def _alike(self, values: Iterable[Value]) -> list[list[Value]]:
+        """Group values that must have the same border: sums, and parts of concatenations."""
+        groups = {value: [value] for value in values}
         ties = [(n.residual, n.writes[0]) for n in self.program.nodes if n.residual]
         for node in self.program.nodes:
             if isinstance(node.spec, ConcatSpec) and node.spec.axis == 1:
                 ties += [(part, node.writes[0]) for part in node.reads]
-        changed = True
-        while changed:
-            changed = False
-            for a, b in ties:
-                joint = borders[a] | borders[b]
-                if borders[a] != joint or borders[b] != joint:
-                    borders[a] = borders[b] = joint
-                    changed = True
-        return borders
+        for a, b in ties:
+            if groups[a] is not groups[b]:
+                groups[a] += groups[b]
+                groups.update(dict.fromkeys(groups[b], groups[a]))
+        return list({id(group): group for group in groups.values()}.values())
 
     def _join_concatenations(self) -> None:
         """Let producers write straight into a concatenation along the channels."""

@@ -22,8 +22,9 @@ from caffe_scnn.model.atomic import atomic_write
 TRIED = 10  # tiles of a layer: those with the lowest predicted cost
 ROUNDS = 3  # each tile is timed in turns with the others
 SECONDS = 0.004  # for a tile in a round
-# Read before each run: in a net the layers between two runs leave neither weights nor code near.
-FAR = np.ones(1 << 20, np.float32)
+# Bytes that are read before each run: in a net the layers between two runs leave neither weights
+# nor code near.
+FAR = 4 << 20
 
 
 def memory_path() -> Path:
@@ -63,7 +64,7 @@ class Tuner:
         build : callable
             Makes the layer with a tile, as a function that runs it.
         """
-        key = f"{timed_on()} {layer}"
+        key = f"{timed_on()} cold {layer}"
         by_size = {(t.op, t.rows, t.vectors, t.parts): t for t in tiles}
         found = by_size.get(tuple(self.known.get(key, ())))  # type: ignore[arg-type]
         if found is not None:
@@ -91,14 +92,14 @@ class Tuner:
 
 def _time_in_turns(runs: Sequence[Callable[[], object]]) -> list[float]:
     """Return the seconds of the fastest call of each."""
-    best = [float("inf")] * len(runs)
+    best, far = [float("inf")] * len(runs), np.ones(FAR // 4, np.float32)
     for run in runs:
         run()
     for _ in range(ROUNDS):
         for index, run in enumerate(runs):
             end = time.perf_counter() + SECONDS
             while True:
-                FAR.sum()
+                far.sum()
                 begin = time.perf_counter()
                 run()
                 now = time.perf_counter()

@@ -118,7 +118,7 @@ class ConvolutionOp(Op):
             return []
         items, channels = node.reads[0].shape[:2]
         target = node.writes[0]
-        width = Walk.of(node).pitch({target: tensors[target].border})
+        width = Walk.of(node).stride_in({target: tensors[target].border})
         return [phase_planes(spec, items, channels, target.shape[2], width)]
 
     def part(self, rows: Rows) -> Callable[[Float32], None]:
@@ -154,10 +154,11 @@ class ConvolutionOp(Op):
 
 
 def _run(planes: Tensor, target: Tensor) -> Run:
-    """Return the flat run of a result; gaps that hold nothing are computed with the rest."""
-    free = not target.lead and planes.pitch == target.pitch
-    width = target.pitch if free else target.width
-    return Run(target.height, width, planes.pitch, target.pitch)
+    """Return the flat run of a result; gaps that hold nothing are computed as if they did."""
+    run = Run(target.height, target.width, planes.pitch, target.pitch)
+    if target.height == 1 or (not target.lead and planes.pitch == target.pitch):
+        return Run(1, run.size, run.size, run.size)
+    return run
 
 
 def _taps(spec: ConvolutionSpec, tap: NDArray[np.int64], planes: Tensor) -> Taps:
