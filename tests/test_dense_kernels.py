@@ -133,6 +133,13 @@ def test_columns_without_weights_cost_nothing():
     assert half.cycles < 0.6 * whole.cycles
 
 
+def test_two_short_rows_cost_less_than_twice_one():
+    weights = np.random.default_rng(0).standard_normal((64, 90)).astype(np.float32)
+    for width, shared in ((7, True), (8, False)):
+        (one,), (two,) = (dense_tiles(TILES[0][0], weights, 1, rows, width) for rows in (1, 2))
+        assert (two.cycles < 2 * one.cycles) == shared
+
+
 def test_filters_without_weights_cost_nothing():
     rng = np.random.default_rng(0)
     isa, pixels, vectors, lanes = TILES[0]

@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 
 from caffe_scnn.engine import Executor, plan
+from caffe_scnn.engine.ops import bands
+from caffe_scnn.engine.ops.convolution import _run
+from caffe_scnn.engine.packing import Run
+from caffe_scnn.engine.tensor import Border, Tensor
 from caffe_scnn.model.net import Net
 
 INPUT = """
@@ -165,3 +169,26 @@ def test_runs_end_with_the_last_pixel(height, pitch):
     executor.run({"data": rng.random((1, 3, height, 6000), np.float32)})
     steps = executor.plan({"data": (1, 3, height, 6000)}).steps
     assert {s.layers[0]: s.writes[0].pitch for s in steps}["b"] == pitch
+
+
+def test_one_row_is_one_run_however_far_apart_the_next_would_be():
+    source = Tensor((1, 3, 1, 120))
+    assert _run(source, Tensor((1, 4, 1, 21))) == Run(1, 21, 21, 21)
+    source, target = Tensor((1, 3, 4, 20)), Tensor((1, 4, 4, 18), Border(gap=2))
+    assert _run(source, target) == Run(1, 78, 78, 78)
+    padded = Tensor((1, 4, 4, 18), Border(columns=2))
+    assert _run(source, padded) == Run(4, 18, 20, 20)
+
+
+def test_the_first_layer_of_bands_counts_with_its_buffer(monkeypatch):
+    monkeypatch.setattr(bands, "WHOLE_BYTES", 0)
+    text = NETS["depthwise"].split('layer { name: "e"')[0] + conv("x", "b", 4)
+    net, rng = Net.parse(INPUT + text), np.random.default_rng(0)
+    shapes = {"a": (8, 3, 3, 3), "b": (8, 1, 3, 3), "c": (12, 8, 1, 1), "d": (12, 1, 3, 3)}
+    for name, shape in {**shapes, "x": (4, 8, 1, 1)}.items():
+        weights = rng.standard_normal(shape).astype(np.float32)
+        net.layer(name).blobs = [weights, np.zeros(len(weights), np.float32)]
+    steps = Executor(net, threads=1).plan().steps
+    chain = next(step for step in steps if step.layers == ("c", "d"))
+    assert chain.name == "bands"
+    assert chain.reads[0].pitch == chain.buffers[0].pitch == 16

@@ -72,6 +72,16 @@ def test_a_way_that_cannot_reach_the_target_leaves_it_to_the_other(monkeypatch):
         compress(net, Recipe(Goal(Auto()), macs=0.8))  # without images there is one way
 
 
+def test_where_no_way_leads_auto_says_why(monkeypatch):
+    class Search(rivals.Search):
+        def run(self):
+            raise ModelError(self._recipe.goal_of_all.method.name)
+
+    monkeypatch.setattr(rivals, "Search", Search)
+    with pytest.raises(ModelError, match="auto"):
+        compress(net_of(*CHAIN), Recipe(Goal(Auto()), macs=0.8), calibration=calibration())
+
+
 def test_within_a_drop_the_cheaper_net_is_taken():
     net = net_of(*CHAIN)
 

@@ -92,7 +92,7 @@ class Walk:
     def _cost(self, stride: int, borders: Mapping[Value, Border]) -> float:
         items, channels, height, width = self.target.shape
         border, out = borders[self.target], _pitch(self.target, borders)
-        flat = height == 1 or not (border.rows or border.columns or stride != out)
+        flat = height == 1 or (not border.halo and stride == out)
         store = STORE + (0 if flat else store_cycles(width, stride, out))
         cost = channels * ((height - 1) * stride + width) * (PRODUCT * self.products + store)
         if self.full:

@@ -209,9 +209,6 @@ class _Memory:
         for node in self.program.nodes:
             for value in node.inputs():
                 borders[value] |= op_type(node).border(node, value)
-            if node.residual:  # the sum is taken position by position of the stored planes
-                joint = borders[node.residual] | borders[node.writes[0]]
-                borders[node.residual] = borders[node.writes[0]] = joint
             if node.before:  # where its first layer writes
                 first, reader = [*node.before, node][:2]
                 borders[first.writes[0]] = between(first, reader)
@@ -222,7 +219,10 @@ class _Memory:
         return widened(self.program, borders, alike)
 
     def _alike(self, values: Iterable[Value]) -> list[list[Value]]:
-        """Group values that must have the same border: sums, and parts of concatenations."""
+        """Group values that must have the same border: parts of concatenations, and of sums.
+
+        Those are taken position by position of the stored planes.
+        """
         groups = {value: [value] for value in values}
         ties = [(n.residual, n.writes[0]) for n in self.program.nodes if n.residual]
         for node in self.program.nodes:

@@ -35,6 +35,11 @@ class Border:
     aligned: bool = False
     gap: int = 0
 
+    @property
+    def halo(self) -> bool:
+        """Whether there are zeros around the pixels; without, anything lies in the gaps."""
+        return self.rows > 0 or self.columns > 0
+
     def __or__(self, other: Border) -> Border:
         return Border(
             max(self.rows, other.rows),

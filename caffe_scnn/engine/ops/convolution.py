@@ -156,7 +156,7 @@ class ConvolutionOp(Op):
 def _run(planes: Tensor, target: Tensor) -> Run:
     """Return the flat run of a result; gaps that hold nothing are computed as if they did."""
     run = Run(target.height, target.width, planes.pitch, target.pitch)
-    if target.height == 1 or (not target.lead and planes.pitch == target.pitch):
+    if target.height == 1 or (not target.border.halo and planes.pitch == target.pitch):
         return Run(1, run.size, run.size, run.size)
     return run
 
