@@ -131,7 +131,7 @@ def convolution_rows(gate: Gate, mkl: object | None) -> list[dict[str, object]]:
         assert np.abs(got - want).max() <= 2e-5 * want.max()
         times = gate.in_turns(
             {
-                "caffe_scnn": lambda plan=plan, step=step: step.run(plan.arena),
+                "caffe_scnn": plan.calls[0],
                 **matrix_products(parts, mkl),
             }
         )

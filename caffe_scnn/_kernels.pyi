@@ -1,6 +1,6 @@
 """Types of the extension module; ``_kernels.pyx`` documents it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -90,7 +90,7 @@ class Convolution:
         blocks_first: bool,
         program: Program | None = None,
     ) -> None: ...
-    def run(
+    def bind(
         self,
         memory: Float32,
         src: Planes,
@@ -100,7 +100,8 @@ class Convolution:
         items: int,
         threads: int,
         halo: bool = True,
-    ) -> None: ...
+    ) -> Callable[[], None]: ...
+    def run(self, *operands: object) -> None: ...
 
 class DenseConvolution:
     def __init__(
@@ -118,7 +119,7 @@ class DenseConvolution:
         low: float,
         high: float,
     ) -> None: ...
-    def run(
+    def bind(
         self,
         memory: Float32,
         src: Planes,
@@ -128,7 +129,8 @@ class DenseConvolution:
         items: int,
         threads: int,
         halo: bool = True,
-    ) -> None: ...
+    ) -> Callable[[], None]: ...
+    def run(self, *operands: object) -> None: ...
 
 class Winograd:
     def __init__(
@@ -178,7 +180,7 @@ class Depthwise:
         low: float,
         high: float,
     ) -> None: ...
-    def run(
+    def bind(
         self,
         arena: Float32,
         src: Planes,
@@ -186,7 +188,8 @@ class Depthwise:
         items: int,
         threads: int,
         halo: bool = True,
-    ) -> None: ...
+    ) -> Callable[[], None]: ...
+    def run(self, *operands: object) -> None: ...
 
 def gemv(
     isa: str, w: Float32, bias: Float32 | None, x: Float32, y: Float32, threads: int

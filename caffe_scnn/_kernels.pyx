@@ -55,7 +55,9 @@ cdef extern from "scnn.h" nogil:
         const uint32_t *keep
         const int32_t *at
         const uint8_t *order
-        int32_t mode, whole
+        int32_t mode, last
+        uint32_t tail
+    int SCNN_WHOLE
     ctypedef void (*scnn_sconv_fn)(const scnn_matrix *, int32_t, int32_t, const float *, int32_t,
                                    float *, const float *, int64_t, const scnn_store *,
                                    float *) noexcept nogil

@@ -37,6 +37,9 @@ cdef class Program:
             raise KernelError("a program needs blocks of rows, and weights")
 
 
+cdef class ConvolutionCall
+
+
 @cython.final
 cdef class Convolution:
     """Packed weights, and how their flat run is tiled and stored (see ``engine/packing.py``).
@@ -57,7 +60,7 @@ cdef class Convolution:
     channel : int32 ndarray of shape (blocks · rows,)
     chunk : int32 ndarray
         Boundaries of the groups of blocks that one task computes.
-    store : (piece, shift, mask, keep, at, order, mode, whole)
+    store : (piece, shift, mask, keep, at, order, mode, tail)
         Where each vector of the run goes (``scnn_store``): int32, int32, uint32, uint32, int32 and
         uint8 arrays, and two numbers.
     base, reach : int
@@ -166,8 +169,9 @@ cdef class Convolution:
         cdef const int32_t[::1] piece, shift, at
         cdef const uint32_t[::1] mask, keep
         cdef const uint8_t[::1] order
-        cdef int mode, whole
-        piece, shift, mask, keep, at, order, mode, whole = store
+        cdef int mode
+        cdef uint32_t tail
+        piece, shift, mask, keep, at, order, mode, tail = store
         cdef int v, p, lane, lanes = self.lanes, count = self.run_vectors
         cdef int64_t position
         if (count < 1 or piece[0] != 0 or piece[count] != shift.shape[0]
@@ -183,34 +187,31 @@ cdef class Convolution:
                     if mask[p] >> lane & 1:
                         self.write_low = min(self.write_low, position + lane)
                         self.write_high = max(self.write_high, position + lane + 1)
-        if (not 0 <= mode <= 2 or <int64_t>whole * lanes > self.write_high
+        if (not 0 <= mode <= 2
+                or (mode == SCNN_WHOLE
+                    and <int64_t>(count - 1) * lanes + lanes_up_to(tail) > self.write_high)
                 or min(at) < self.write_low or max(at) > self.write_high
                 or at[count - 1] + lanes_in(keep[count - 1]) > self.write_high):
             raise KernelError("a convolution would write behind its result")
         self.store.piece, self.store.shift, self.store.mask = &piece[0], &shift[0], &mask[0]
         self.store.keep, self.store.at, self.store.order = &keep[0], &at[0], &order[0]
-        self.store.mode, self.store.whole = mode, whole
+        self.store.mode, self.store.last, self.store.tail = mode, count - 1, tail
         return 0
 
-    def run(self, const float[::1] memory not None, Planes src not None,
-            float[::1] target not None, Planes dst not None, Planes residual, int items,
-            int threads, bint halo=True):
-        """Compute ``dst`` in ``target`` from ``src`` in ``memory``.
+    def bind(self, const float[::1] memory not None, Planes src not None,
+             float[::1] target not None, Planes dst not None, Planes residual, int items,
+             int threads, bint halo=True):
+        """Return a call without arguments that computes ``dst`` in ``target`` from ``src``.
 
         ``residual`` (or None), planes in ``target`` with the geometry of dst, is added before the
         clamp. ``memory`` and ``target`` may be one array. Without ``halo`` the halo of dst is left
-        as it is: dst may be some rows of larger planes.
+        as it is: dst may be some rows of larger planes. Operands are checked once, here.
 
         Raises
         ------
         KernelError
             An operand lies outside its memory.
         """
-        cdef int chunks = self.chunk.shape[0] - 1
-        cdef int tiles = (self.run_vectors + self.vectors - 1) // self.vectors
-        cdef int64_t task, tasks = <int64_t>items * chunks * tiles
-        cdef const float *added = NULL
-        cdef int64_t added_item = 0
         cdef int64_t begin = src.at + src.lead + self.base
         cdef int64_t end = (begin + (items - 1) * src.item + self.reach
                             + <int64_t>self.run_vectors * self.lanes)
@@ -219,26 +220,19 @@ cdef class Convolution:
         if (begin < 0 or end > memory.shape[0] or self.top_channel >= dst.channels
                 or dst.lead + self.write_low < 0 or dst.lead + self.write_high > dst.plane):
             raise KernelError("a convolution reaches outside its planes")
-        if residual is not None:
-            check(target, residual, items)
-            if (residual.plane, residual.lead, residual.pitch) != (dst.plane, dst.lead, dst.pitch):
-                raise KernelError("the added planes differ in geometry from the result's")
-            added, added_item = &target[0] + residual.at + residual.lead, residual.item
-        cdef const float *x = &memory[0] + begin
-        cdef float *y = &target[0] + dst.at
-        cdef float[:, ::1] partial = self.memory_for_sums(threads)
-        if threads == 1 or tasks == 1:
-            with nogil:
-                for task in range(tasks):
-                    self.tile(task, chunks, tiles, x, src.item, y, dst, added, added_item,
-                              &partial[0, 0], halo)
-        else:
-            for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
-                self.tile(task, chunks, tiles, x, src.item, y, dst, added, added_item,
-                          &partial[threadid(), 0], halo)
+        check_residual(target, residual, dst, items)
+        cdef ConvolutionCall call = ConvolutionCall.__new__(ConvolutionCall)
+        call.convolution, call.memory, call.target = self, memory, target
+        call.src, call.dst, call.residual = src, dst, residual
+        call.begin, call.items, call.threads, call.halo = begin, items, threads, halo
+        return call
+
+    def run(self, *operands):
+        """Bind and call once."""
+        self.bind(*operands)()
 
     cdef float[:, ::1] memory_for_sums(self, int threads):
-        """One row for each thread, kept from run to run."""
+        """Return a row for each thread, kept from run to run."""
         if self.partial.shape[0] < threads:
             self.partial = np.empty((threads, max(1, self.partial_size)), np.float32)
         return self.partial
@@ -254,10 +248,15 @@ cdef class Convolution:
         cdef int vectors = min(self.vectors, self.run_vectors - first)
         cdef int begin = self.chunk[chunk], end = self.chunk[chunk + 1], row, part
         cdef float *out = y + item * dst.item
+        cdef float *plane
         if halo and tile == 0 and dst.lead:
             for row in range(begin * self.rows, end * self.rows):
                 if self.matrix[0].channel[row] >= 0:
-                    zero_halo(out + self.matrix[0].channel[row] * dst.plane, dst)
+                    plane = out + self.matrix[0].channel[row] * dst.plane
+                    if self.store.mode == SCNN_WHOLE:  # which writes the gaps
+                        zero_ends(plane, dst)
+                    else:
+                        zero_halo(plane, dst)
         if residual != NULL:
             residual = residual + item * residual_item
         if self.program is not None:
@@ -279,3 +278,42 @@ cdef class Convolution:
                                       self.matrix[0].bias + row, sums)
             self.finish(&self.matrix[0], row, row + rows, sums, first, out, residual, out_plane,
                         &self.store)
+
+
+@cython.final
+cdef class ConvolutionCall:
+    """A convolution with its operands (``Convolution.bind``)."""
+
+    cdef Convolution convolution
+    cdef const float[::1] memory
+    cdef float[::1] target
+    cdef Planes src, dst, residual
+    cdef int64_t begin
+    cdef int items, threads
+    cdef bint halo
+
+    def __call__(self):
+        """Compute."""
+        cdef Convolution conv = self.convolution
+        cdef Planes dst = self.dst
+        cdef int chunks = conv.chunk.shape[0] - 1
+        cdef int tiles = (conv.run_vectors + conv.vectors - 1) // conv.vectors
+        cdef int64_t task, tasks = <int64_t>self.items * chunks * tiles
+        cdef int64_t item = self.src.item, added_item = 0
+        cdef const float *x = &self.memory[0] + self.begin
+        cdef float *y = &self.target[0] + dst.at
+        cdef const float *added = NULL
+        cdef bint halo = self.halo
+        cdef float[:, ::1] partial = conv.memory_for_sums(self.threads)
+        if self.residual is not None:
+            added = &self.target[0] + self.residual.at + self.residual.lead
+            added_item = self.residual.item
+        if self.threads == 1 or tasks == 1:
+            with nogil:
+                for task in range(tasks):
+                    conv.tile(task, chunks, tiles, x, item, y, dst, added, added_item,
+                              &partial[0, 0], halo)
+        else:
+            for task in prange(tasks, nogil=True, num_threads=self.threads, schedule="static"):
+                conv.tile(task, chunks, tiles, x, item, y, dst, added, added_item,
+                          &partial[threadid(), 0], halo)

@@ -6,6 +6,9 @@ cdef enum:
     NEXT_BYTES = 256 * 1024
 
 
+cdef class DenseConvolutionCall
+
+
 @cython.final
 cdef class DenseConvolution:
     """A stride-1 convolution whose vectors run along output channels.
@@ -68,43 +71,33 @@ cdef class DenseConvolution:
             self.dense.slope = &slope[0]
         self.dense.low, self.dense.high = low, high
 
-    def run(self, const float[::1] memory not None, Planes src not None,
-            float[::1] target not None, Planes dst not None, Planes residual, int items,
-            int threads, bint halo=True):
-        """Compute ``dst`` in ``target`` from ``src`` in ``memory``; as ``Convolution.run``.
+    def bind(self, const float[::1] memory not None, Planes src not None,
+             float[::1] target not None, Planes dst not None, Planes residual, int items,
+             int threads, bint halo=True):
+        """Return a call that computes ``dst`` in ``target``; as ``Convolution.bind``.
 
         Raises
         ------
         KernelError
             An operand lies outside its memory.
         """
-        # rows that one tile can hold as a whole are computed two at a time
-        cdef int rows = 2 if dst.width <= self.pixels and self.pairs[dst.width] != NULL else 1
-        cdef int64_t strips = items * ((dst.height + rows - 1) // rows)
-        cdef int64_t task, tasks = self.blocks * strips
         cdef int64_t begin = src.at + src.lead + self.base
         cdef int64_t end = (begin + (items - 1) * src.item + (dst.height - 1) * src.pitch
                             + dst.width + self.reach)
-        cdef const float *added = NULL
-        cdef int64_t added_item = 0
         check(memory, src, items)
         check(target, dst, items)
         if begin < 0 or end > memory.shape[0] or self.channels > dst.channels:
             raise KernelError("a dense convolution reaches outside its planes")
-        if residual is not None:
-            check(target, residual, items)
-            if (residual.plane, residual.lead, residual.pitch) != (dst.plane, dst.lead, dst.pitch):
-                raise KernelError("the added planes differ in geometry from the result's")
-            added, added_item = &target[0] + residual.at + residual.lead, residual.item
-        cdef const float *x = &memory[0] + begin
-        cdef float *y = &target[0] + dst.at
-        if threads == 1:
-            with nogil:
-                for task in range(tasks):
-                    self.strip(task, strips, rows, items, x, src, y, dst, added, added_item, halo)
-        else:
-            for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
-                self.strip(task, strips, rows, items, x, src, y, dst, added, added_item, halo)
+        check_residual(target, residual, dst, items)
+        cdef DenseConvolutionCall call = DenseConvolutionCall.__new__(DenseConvolutionCall)
+        call.convolution, call.memory, call.target = self, memory, target
+        call.src, call.dst, call.residual = src, dst, residual
+        call.begin, call.items, call.threads, call.halo = begin, items, threads, halo
+        return call
+
+    def run(self, *operands):
+        """Bind and call once."""
+        self.bind(*operands)()
 
     cdef void strip(self, int64_t task, int64_t strips, int rows, int64_t items, const float *x,
                     Planes src, float *y, Planes dst, const float *residual, int64_t residual_item,
@@ -149,3 +142,39 @@ cdef class DenseConvolution:
         if entries and 0 < bytes <= NEXT_BYTES:
             tile.step = bytes // (entries * parts) + 1
             tile.ahead = <const char *>next + part * entries * tile.step
+
+
+@cython.final
+cdef class DenseConvolutionCall:
+    """A dense convolution with its operands (``DenseConvolution.bind``)."""
+
+    cdef DenseConvolution convolution
+    cdef const float[::1] memory
+    cdef float[::1] target
+    cdef Planes src, dst, residual
+    cdef int64_t begin
+    cdef int items, threads
+    cdef bint halo
+
+    def __call__(self):
+        """Compute."""
+        cdef DenseConvolution conv = self.convolution
+        cdef Planes src = self.src, dst = self.dst
+        # rows that one tile can hold as a whole are computed two at a time
+        cdef int rows = 2 if dst.width <= conv.pixels and conv.pairs[dst.width] != NULL else 1
+        cdef int64_t items = self.items, strips = items * ((dst.height + rows - 1) // rows)
+        cdef int64_t task, tasks = conv.blocks * strips, added_item = 0
+        cdef const float *x = &self.memory[0] + self.begin
+        cdef float *y = &self.target[0] + dst.at
+        cdef const float *added = NULL
+        cdef bint halo = self.halo
+        if self.residual is not None:
+            added = &self.target[0] + self.residual.at + self.residual.lead
+            added_item = self.residual.item
+        if self.threads == 1:
+            with nogil:
+                for task in range(tasks):
+                    conv.strip(task, strips, rows, items, x, src, y, dst, added, added_item, halo)
+        else:
+            for task in prange(tasks, nogil=True, num_threads=self.threads, schedule="static"):
+                conv.strip(task, strips, rows, items, x, src, y, dst, added, added_item, halo)

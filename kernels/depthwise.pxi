@@ -1,6 +1,9 @@
 # Depthwise convolution.
 
 
+cdef class DepthwiseCall
+
+
 @cython.final
 cdef class Depthwise:
     """A depthwise convolution, plane by plane.
@@ -39,9 +42,11 @@ cdef class Depthwise:
                 or (slope is not None and slope.shape[0] != weights.shape[0])):
             raise KernelError("the parts of a depthwise convolution do not fit together")
 
-    def run(self, float[::1] arena not None, Planes src not None, Planes dst not None, int items,
-            int threads, bint halo=True):
-        """Compute ``dst`` from ``src``; without ``halo`` that of dst is left as it is.
+    def bind(self, float[::1] arena not None, Planes src not None, Planes dst not None, int items,
+             int threads, bint halo=True):
+        """Return a call without arguments that computes ``dst`` from ``src``.
+
+        Without ``halo`` that of dst is left as it is. Operands are checked once, here.
 
         Raises
         ------
@@ -49,7 +54,6 @@ cdef class Depthwise:
             An operand lies outside its memory, or is not as large as the result needs.
         """
         cdef scnn_dwconv spec = self.geometry
-        cdef int64_t task, tasks = <int64_t>items * dst.channels
         cdef int64_t across = (dst.width + self.lanes - 1) // self.lanes * self.lanes
         cdef int64_t below = (<int64_t>(dst.height - 1) * spec.stride_h
                               + (spec.kernel_h - 1) * spec.dilation_h)
@@ -64,16 +68,15 @@ cdef class Depthwise:
             raise KernelError("a depthwise convolution reaches outside its planes")
         spec.out_height, spec.out_width = dst.height, dst.width
         spec.in_pitch, spec.out_pitch = src.pitch, dst.pitch
-        cdef const float *x = &arena[0] + src.at + begin
-        cdef float *y = &arena[0] + dst.at
-        if threads == 1:
-            with nogil:
-                for task in range(tasks):
-                    self.plane(&spec, task // dst.channels, task % dst.channels, x, src, y, dst,
-                               halo)
-        else:
-            for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
-                self.plane(&spec, task // dst.channels, task % dst.channels, x, src, y, dst, halo)
+        cdef DepthwiseCall call = DepthwiseCall.__new__(DepthwiseCall)
+        call.convolution, call.arena, call.src, call.dst = self, arena, src, dst
+        call.geometry, call.begin = spec, src.at + begin
+        call.items, call.threads, call.halo = items, threads, halo
+        return call
+
+    def run(self, *operands):
+        """Bind and call once."""
+        self.bind(*operands)()
 
     cdef void plane(self, const scnn_dwconv *spec, int64_t item, int64_t output, const float *x,
                     Planes src, float *y, Planes dst, bint halo) noexcept nogil:
@@ -85,3 +88,34 @@ cdef class Depthwise:
                     self.bias[output] if self.bias is not None else 0,
                     &self.slope[output] if self.slope is not None else NULL,
                     x + item * src.item + channel * src.plane, out + dst.lead)
+
+
+@cython.final
+cdef class DepthwiseCall:
+    """A depthwise convolution with its operands (``Depthwise.bind``)."""
+
+    cdef Depthwise convolution
+    cdef float[::1] arena
+    cdef Planes src, dst
+    cdef scnn_dwconv geometry
+    cdef int64_t begin
+    cdef int items, threads
+    cdef bint halo
+
+    def __call__(self):
+        """Compute."""
+        cdef Depthwise conv = self.convolution
+        cdef Planes src = self.src, dst = self.dst
+        cdef const scnn_dwconv *spec = &self.geometry
+        cdef int64_t task, tasks = <int64_t>self.items * dst.channels
+        cdef const float *x = &self.arena[0] + self.begin
+        cdef float *y = &self.arena[0] + dst.at
+        cdef bint halo = self.halo
+        if self.threads == 1:
+            with nogil:
+                for task in range(tasks):
+                    conv.plane(spec, task // dst.channels, task % dst.channels, x, src, y, dst,
+                               halo)
+        else:
+            for task in prange(tasks, nogil=True, num_threads=self.threads, schedule="static"):
+                conv.plane(spec, task // dst.channels, task % dst.channels, x, src, y, dst, halo)

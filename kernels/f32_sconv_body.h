@@ -79,16 +79,24 @@ INLINE ISA(layout) ISA(layout_of)(const scnn_store *store, int32_t first, int ve
 {
     const uint32_t all = ~0u >> (32 - LANES);
     uint32_t keep = all;
-    if (store->mode != SCNN_WHOLE || first + vectors > store->whole)
+    if (store->mode != SCNN_WHOLE)
         return ISA(ELSEWHERE);
     for (int v = 0; v < vectors; v++)
         keep &= store->keep[first + v];
     return keep == all ? ISA(IN_PLACE) : ISA(GAPS);
 }
 
-INLINE void ISA(store_row)(const scnn_matrix *matrix, int64_t row, int vectors, vec *sum,
-                           float *out, const float *residual, const uint32_t *keep)
+/* Lanes of the last vector of a tile that belong to the run. */
+INLINE uint32_t ISA(tail_of)(const scnn_store *store, int32_t first, int vectors)
 {
+    return first + vectors > store->last ? store->tail : ~0u >> (32 - LANES);
+}
+
+/* Gaps, which only tiles with `keep` have, become zero; behind the run nothing is written. */
+INLINE void ISA(store_row)(const scnn_matrix *matrix, int64_t row, int vectors, vec *sum,
+                           float *out, const float *residual, const uint32_t *keep, uint32_t tail)
+{
+    const int last = vectors - 1;
     const ISA(finish) finish = ISA(finish_of)(matrix, row);
     if (residual)
         UNROLL for (int v = 0; v < vectors; v++)
@@ -98,8 +106,12 @@ INLINE void ISA(store_row)(const scnn_matrix *matrix, int64_t row, int vectors, 
     if (keep)
         UNROLL for (int v = 0; v < vectors; v++)
             sum[v] = vec_keep(keep[v], sum[v]);
-    UNROLL for (int v = 0; v < vectors; v++)
+    UNROLL for (int v = 0; v < last; v++)
         vec_store(out + v * LANES, sum[v]);
+    if (keep)
+        vec_store_lanes(out + last * LANES, tail, sum[last]);
+    else
+        vec_store(out + last * LANES, sum[last]);
 }
 
 /* Word number `word` of the offsets, however they lie in memory. */
@@ -150,6 +162,7 @@ INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *given, int32_t 
     const int64_t begin = (int64_t)first * LANES;
     const ISA(layout) layout = ISA(layout_of)(store, first, vectors);
     const uint32_t *keep = layout == ISA(GAPS) ? store->keep + first : NULL;
+    const uint32_t tail = ISA(tail_of)(store, first, vectors);
     uint64_t e = matrix.start[block_begin];
     const uint64_t bytes = e * matrix.offset_bytes, inside = bytes % SCNN_WORD;
     uint64_t word = ISA(word_at)(matrix.offset, bytes / SCNN_WORD) >> 8 * inside;
@@ -178,7 +191,7 @@ INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *given, int32_t 
                 continue;
             if (layout != ISA(ELSEWHERE)) {
                 ISA(store_row)(given, row, vectors, sum[r], out + plane + begin,
-                               residual ? residual + plane + begin : NULL, keep);
+                               residual ? residual + plane + begin : NULL, keep, tail);
                 continue;
             }
             vec kept[16];

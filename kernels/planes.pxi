@@ -37,20 +37,24 @@ cdef class Planes:
 
 cdef void zero_halo(float *plane, Planes p) noexcept nogil:
     """Set everything but the pixels of one plane to zero; rounding slack at its end is left."""
-    cdef int64_t gap = p.pitch - p.width, y, end
+    cdef int64_t gap = p.pitch - p.width, y
     cdef float *row = plane + p.lead + p.width
     if not p.lead:
         return
-    memset(plane, 0, p.lead * sizeof(float))
+    zero_ends(plane, p)
     if gap == 1:  # a compiler makes calls of memset of what is longer
         for y in range(p.height - 1):
             row[y * p.pitch] = 0
     elif gap:
         for y in range(p.height - 1):
             memset(row + y * p.pitch, 0, gap * sizeof(float))
-    end = p.lead + p.run()
-    if end < p.plane:
-        memset(plane + end, 0, (p.plane - end) * sizeof(float))
+
+
+cdef void zero_ends(float *plane, Planes p) noexcept nogil:
+    """Set what lies before the first pixel of a plane with a halo and behind the last to zero."""
+    cdef int64_t end = p.lead + p.run()
+    memset(plane, 0, p.lead * sizeof(float))
+    memset(plane + end, 0, (p.plane - end) * sizeof(float))
 
 
 cdef int lanes_in(uint32_t mask) noexcept nogil:
@@ -58,6 +62,15 @@ cdef int lanes_in(uint32_t mask) noexcept nogil:
     cdef int count = 0
     while mask:
         mask &= mask - 1
+        count += 1
+    return count
+
+
+cdef int lanes_up_to(uint32_t mask) noexcept nogil:
+    """Count the lanes up to the last one of a mask."""
+    cdef int count = 0
+    while mask:
+        mask >>= 1
         count += 1
     return count
 
@@ -74,6 +87,16 @@ cdef bint ascending(const int64_t[::1] start) noexcept nogil:
 cdef int check(const float[::1] arena, Planes p, int items) except -1:
     if items < 1 or p.end(items) > arena.shape[0]:
         raise KernelError(f"planes end at {p.end(items)}, the arena at {arena.shape[0]}")
+    return 0
+
+
+cdef int check_residual(const float[::1] arena, Planes residual, Planes dst, int items) except -1:
+    """What is added to a result, if anything, lies like it."""
+    if residual is None:
+        return 0
+    check(arena, residual, items)
+    if (residual.plane, residual.lead, residual.pitch) != (dst.plane, dst.lead, dst.pitch):
+        raise KernelError("the added planes differ in geometry from the result's")
     return 0
 
 

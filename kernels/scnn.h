@@ -50,8 +50,8 @@ typedef struct {
 /* How the vectors of a flat run are put into the output plane. Vector v of the run has the pieces
  * piece[v] <= p < piece[v + 1]: lanes mask[p] go to plane position v * lanes + shift[p] + lane.
  *
- * SCNN_WHOLE: all shifts are zero; the first `whole` vectors may be stored with all their lanes,
- * those outside keep[v], which fall into gaps, as zeros.
+ * SCNN_WHOLE: all shifts are zero; vectors are stored with all their lanes, those outside keep[v],
+ * which fall into gaps, as zeros; the last one, number `last`, with the lanes `tail`.
  * SCNN_PACKED: the lanes keep[v] of a vector become neighbours from position at[v] on: order holds
  * their numbers, `lanes` bytes a vector. What a full store writes behind them, the next vector of the
  * tile writes again. */
@@ -64,7 +64,8 @@ typedef struct {
     const int32_t *at;
     const uint8_t *order;
     int32_t mode;
-    int32_t whole;
+    int32_t last;
+    uint32_t tail;
 } scnn_store;
 
 /* One tile of a convolution: blocks [block_begin, block_end) times `vectors` vectors of the flat

@@ -221,9 +221,9 @@ def place_vectors(run: Run, lanes: int) -> Store:
     kept[vector, lane] = True
     order = np.argsort(~kept, axis=1, kind="stable")
     target = np.append(position + shift, 0)
-    mode, whole = PIECES, 0
+    mode = PIECES
     if run.out_pitch == run.pitch:
-        mode, whole = WHOLE, run.size // lanes
+        mode = WHOLE
     elif run.out_pitch == run.width:
         mode = PACKED
     return (
@@ -234,7 +234,7 @@ def place_vectors(run: Run, lanes: int) -> Store:
         target[inside[:-1]].astype(np.int32),
         order.astype(np.uint8).ravel(),
         mode,
-        whole,
+        (1 << (run.size - 1) % lanes + 1) - 1,
     )
 
 

@@ -45,6 +45,8 @@ class Plan:
         Outputs whose number of items a layer decides while it runs.
     size : int
         Floats of the arena.
+    calls : list of callable
+        Of the steps, each with the arena.
     """
 
     steps: list[Op]
@@ -53,6 +55,10 @@ class Plan:
     counts: dict[str, FilterOp | RaggedOp]
     size: int
     arena: Float32 = field(repr=False)
+    calls: list[Callable[[], object]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.calls = [step.bind(self.arena) for step in self.steps]
 
     @property
     def activation_bytes(self) -> int:
@@ -94,8 +100,8 @@ class Plan:
 
     def run(self) -> None:
         """Run every step on what was fed."""
-        for step in self.steps:
-            step.run(self.arena)
+        for call in self.calls:
+            call()
 
 
 def build_plan(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from caffe_scnn._kernels import clear_halo, clear_rows, slide_rows
 from caffe_scnn.engine.bands import Clear, Pass, Schedule, Slide, Window, pass_rows, schedule
 from caffe_scnn.engine.nodes import Node, Program, Value, unread_channels
-from caffe_scnn.engine.ops.base import Context, Op, Rows
+from caffe_scnn.engine.ops.base import Context, Op, Rows, in_turn
 from caffe_scnn.engine.ops.convolution import ConvolutionOp
 from caffe_scnn.engine.ops.depthwise import DepthwiseOp
 from caffe_scnn.engine.ops.pooling import PoolingOp
@@ -48,11 +50,7 @@ class BandsOp(Op):
         self.kernel = " ".join(stage.kernel for stage in self.stages)
         why = "; ".join(stage.why for stage in self.stages)
         self.why = f"bands of {plan.rows[-1]} rows; {why}"
-        self.actions = [
-            self._action(action, item)
-            for item in range(self.source.items)
-            for action in plan.actions
-        ]
+        self.actions = plan.actions
 
     def _stages(self, node: Node, context: Context) -> list[Stage]:
         """Make each layer for the rows of one pass of it."""
@@ -74,12 +72,14 @@ class BandsOp(Op):
             stages.append(_kind(one)(part, inner))
         return stages
 
-    def _action(self, action: Slide | Clear | Pass, item: int) -> Callable[[Float32], None]:
+    def _action(
+        self, arena: Float32, action: Slide | Clear | Pass, item: int
+    ) -> Callable[[], object]:
         """Bind one action to its memory."""
         if not isinstance(action, Pass):
             change = slide_rows if isinstance(action, Slide) else clear_rows
             planes = self.buffers[action.buffer].planes()
-            return lambda arena: change(arena, planes, action.first, action.count)
+            return partial(change, arena, planes, action.first, action.count)
         number, rows, residual = action.stage, self.rows[action.stage], None
         source, item_read = (self.buffers[number - 1], 0) if number else (self.source, item)
         if number < len(self.buffers):
@@ -90,7 +90,7 @@ class BandsOp(Op):
                 residual = rows_of(self.residual, item, action.target, rows)
         outside = self.windows[number].outside(action.row, rows, self._height(number))
         part = Rows(source, item_read, action.source, target, residual, outside)
-        return self.stages[number].part(part)
+        return self.stages[number].part(part, arena)
 
     def _height(self, stage: int) -> int:
         """Return the rows of what a layer reads, as a whole."""
@@ -118,13 +118,13 @@ class BandsOp(Op):
         of_pass = {result: Tensor(result.shape, found[0].border)}
         return [*found, *_kind(first).scratch(one_pass, of_pass)]
 
-    def run(self, arena: Float32) -> None:
+    def bind(self, arena: Float32) -> Callable[[], object]:
         """Do everything that was planned."""
-        clear_halo(arena, self.whole.planes(), self.whole.items, self.threads)
-        for buffer in self.buffers:
-            clear_halo(arena, buffer.planes(), 1, 1)
-        for action in self.actions:
-            action(arena)
+        whole = self.whole.planes()
+        calls = [partial(clear_halo, arena, whole, self.whole.items, self.threads)]
+        calls += [partial(clear_halo, arena, buffer.planes(), 1, 1) for buffer in self.buffers]
+        actions = product(range(self.source.items), self.actions)
+        return in_turn(*calls, *(self._action(arena, action, item) for item, action in actions))
 
 
 def join(program: Program) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -76,8 +76,10 @@ class Rows:
     outside: tuple[int, int]
 
 
-class Op(ABC):
+class Op:
     """One step of a plan.
+
+    A class defines ``run``, or ``bind`` where much can be known before a run.
 
     Attributes
     ----------
@@ -128,9 +130,23 @@ class Op(ABC):
         """Arithmetic that a dense layer would need."""
         return 2 * self.macs
 
-    @abstractmethod
+    def bind(self, arena: Float32) -> Callable[[], object]:
+        """Return a call that computes the written tensors from the read ones."""
+        return partial(self.run, arena)
+
     def run(self, arena: Float32) -> None:
         """Compute the written tensors from the read ones."""
+        self.bind(arena)()
+
+
+def in_turn(*calls: Callable[[], object]) -> Callable[[], object]:
+    """Return a call that makes some calls one after the other."""
+
+    def run() -> None:
+        for call in calls:
+            call()
+
+    return run
 
 
 def clear(tensor: Tensor, arena: Float32) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from caffe_scnn.engine.choose import Shape, Tile, rank_tiles, store_cycles
 from caffe_scnn.engine.codegen import can_program, program_convolution, program_tile
 from caffe_scnn.engine.dense import dense_convolution
 from caffe_scnn.engine.nodes import Node, Value
-from caffe_scnn.engine.ops.base import Context, Op, Rows
+from caffe_scnn.engine.ops.base import Context, Op, Rows, in_turn
 from caffe_scnn.engine.ops.finish import finish_of
 from caffe_scnn.engine.ops.phases import phase_planes, phase_taps, split_into
 from caffe_scnn.engine.packing import Run, Taps, convolution, stream
@@ -96,7 +97,7 @@ class ConvolutionOp(Op):
         target = Tensor(self.target.shape, self.target.border, at=source.size)
         memory = allocate(source.size + target.size)
         given, result, threads = source.planes(), target.planes(), self.threads
-        return lambda: kernel.run(memory, given, memory, result, None, source.items, threads)
+        return kernel.bind(memory, given, memory, result, None, source.items, threads)
 
     @classmethod
     def border(cls, node: Node, value: Value) -> Border:
@@ -121,36 +122,30 @@ class ConvolutionOp(Op):
         width = Walk.of(node).stride_in({target: tensors[target].border})
         return [phase_planes(spec, items, channels, target.shape[2], width)]
 
-    def part(self, rows: Rows) -> Callable[[Float32], None]:
-        """Return a run that computes some rows."""
-        convolve, threads, row = self.convolution.run, self.threads, rows.row
+    def part(self, rows: Rows, arena: Float32) -> Callable[[], object]:
+        """Return a call that computes some rows."""
+        convolve, threads, row = self.convolution.bind, self.threads, rows.row
         target, residual = rows.target, rows.residual
         if not self.phases:
             given = rows_of(rows.source, rows.item, row)
-            return lambda arena: convolve(arena, given, arena, target, residual, 1, threads, False)
-        split, planes = self.phases.run, self.planes.planes()
-        whole = rows_of(rows.source, rows.item)
+            return convolve(arena, given, arena, target, residual, 1, threads, False)
+        planes, whole = self.planes.planes(), rows_of(rows.source, rows.item)
+        split = partial(self.phases.run, arena, whole, planes, 1, threads, row)
+        convolved = convolve(arena, planes, arena, target, residual, 1, threads, False)
+        return in_turn(split, convolved)
 
-        def run(arena: Float32) -> None:
-            split(arena, whole, planes, 1, threads, row)
-            convolve(arena, planes, arena, target, residual, 1, threads, False)
-
-        return run
-
-    def run(self, arena: Float32) -> None:
+    def bind(self, arena: Float32) -> Callable[[], object]:
         """Split into phases if strided, then convolve."""
-        planes = self.planes.planes()
-        if self.phases:
-            self.phases.run(arena, self.source.planes(), planes, self.source.items, self.threads)
-        self.convolution.run(
-            arena,
-            planes,
-            arena,
-            self.target.planes(),
-            self.residual.planes() if self.residual else None,
-            self.planes.items,
-            self.threads,
+        planes, items = self.planes.planes(), self.planes.items
+        residual = self.residual.planes() if self.residual else None
+        convolved = self.convolution.bind(
+            arena, planes, arena, self.target.planes(), residual, items, self.threads
         )
+        if not self.phases:
+            return convolved
+        source = self.source.planes()
+        split = partial(self.phases.run, arena, source, planes, items, self.threads)
+        return in_turn(split, convolved)
 
 
 def _run(planes: Tensor, target: Tensor) -> Run:

@@ -80,16 +80,16 @@ class DepthwiseOp(Op):
         rows, columns = (max(0, p, b) for p, b in zip(spec.pad, beyond, strict=True))
         return Border(rows, columns, aligned=True)
 
-    def part(self, rows: Rows) -> Callable[[Float32], None]:
-        """Return a run that computes some rows."""
-        convolve, threads, target = self.convolution.run, self.threads, rows.target
+    def part(self, rows: Rows, arena: Float32) -> Callable[[], object]:
+        """Return a call that computes some rows."""
         given = rows_of(rows.source, rows.item, rows.row)
-        return lambda arena: convolve(arena, given, target, 1, threads, False)
+        return self.convolution.bind(arena, given, rows.target, 1, self.threads, False)
 
-    def run(self, arena: Float32) -> None:
+    def bind(self, arena: Float32) -> Callable[[], object]:
         """Convolve every plane."""
         source, target = self.reads[0], self.writes[0]
-        self.convolution.run(arena, source.planes(), target.planes(), source.items, self.threads)
+        planes = source.planes(), target.planes()
+        return self.convolution.bind(arena, *planes, source.items, self.threads)
 
 
 def _without_empty_edges(spec: ConvolutionSpec) -> tuple[Weights, tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -31,19 +32,20 @@ class PoolingOp(Op):
         row = 2 * (self.reads[0].width + node.spec.kernel[1] + 16)
         self.rows = np.empty((self.threads, row), np.float32)
 
-    def part(self, rows: Rows) -> Callable[[Float32], None]:
-        """Return a run that computes some rows, of windows that are clipped to the image."""
+    def part(self, rows: Rows, arena: Float32) -> Callable[[], object]:
+        """Return a call that computes some rows, of windows that are clipped to the image."""
         (above, below), target = rows.outside, rows.target
         needed = (target.height - 1) * self.spec.stride[0] + self.spec.kernel[0]
         first = rows.row - self.spec.pad[0] + above
         given = rows_of(rows.source, rows.item, first, needed - above - below)
         pad = above, self.spec.pad[1]
-        return lambda arena: self._pool(arena, given, target, pad, 1, False)
+        return partial(self._pool, arena, given, target, pad, 1, False)
 
-    def run(self, arena: Float32) -> None:
+    def bind(self, arena: Float32) -> Callable[[], object]:
         """Pool every plane."""
         source, target = self.reads[0], self.writes[0]
-        self._pool(arena, source.planes(), target.planes(), self.spec.pad, source.items, True)
+        planes = source.planes(), target.planes()
+        return partial(self._pool, arena, *planes, self.spec.pad, source.items, True)
 
     def _pool(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -93,15 +93,19 @@ class WinogradOp(Op):
         planes = [slots(node.reads[0].shape[1]), node.writes[0].shape[1]]
         return [Tensor((1, count * n, 1, plane), Border(aligned=True)) for n in planes]
 
-    def run(self, arena: Float32) -> None:
+    def bind(self, arena: Float32) -> Callable[[], object]:
         """Convolve band after band."""
         source, target = self.source.planes(), self.target.planes()
         residual = self.residual.planes() if self.residual else None
         items, threads, rows = self.source.items, self.threads, self.bands.rows
-        for first in range(0, rows, self.bands.band):
-            last = min(rows, first + self.bands.band)
-            self.transform.scatter(arena, source, self.coefficients, first, last, items, threads)
-            self.multiply.run(arena, self.coefficients, arena, self.products, None, 1, threads)
-            self.transform.gather(
-                arena, self.products, target, residual, first, last, items, threads
-            )
+        given, result = self.coefficients, self.products
+        multiply = self.multiply.bind(arena, given, arena, result, None, 1, threads)
+
+        def run() -> None:
+            for first in range(0, rows, self.bands.band):
+                last = min(rows, first + self.bands.band)
+                self.transform.scatter(arena, source, given, first, last, items, threads)
+                multiply()
+                self.transform.gather(arena, result, target, residual, first, last, items, threads)
+
+        return run
