@@ -191,9 +191,13 @@ class Depthwise:
     ) -> Callable[[], None]: ...
     def run(self, *operands: object) -> None: ...
 
-def gemv(
-    isa: str, w: Float32, bias: Float32 | None, x: Float32, y: Float32, threads: int
-) -> None: ...
+@final
+class Gemv:
+    def __init__(
+        self, isa: str, w: Float32, bias: Float32 | None, x: Float32, y: Float32, threads: int
+    ) -> None: ...
+    def __call__(self) -> None: ...
+
 def spmv(
     isa: str,
     start: Int64,
@@ -215,20 +219,25 @@ class Ell:
     ) -> None: ...
     def run(self, bias: Float32 | None, x: Float32, y: Float32, threads: int) -> None: ...
 
-def pool(
-    isa: str,
-    method: str,
-    arena: Float32,
-    src: Planes,
-    dst: Planes,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    pad: Sequence[int],
-    items: int,
-    scratch: Float32,
-    threads: int,
-    halo: bool = True,
-) -> None: ...
+@final
+class Pooling:
+    def __init__(
+        self,
+        isa: str,
+        method: str,
+        arena: Float32,
+        src: Planes,
+        dst: Planes,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        pad: Sequence[int],
+        items: int,
+        scratch: Float32,
+        threads: int,
+        halo: bool = True,
+    ) -> None: ...
+    def __call__(self) -> None: ...
+
 def lrn(
     isa: str,
     arena: Float32,
@@ -253,9 +262,14 @@ def lrn_within(
     scratch: Float32,
     threads: int,
 ) -> None: ...
-def softmax(
-    isa: str, arena: Float32, src: Planes, dst: Planes, size: int, threads: int
-) -> None: ...
+
+@final
+class Softmax:
+    def __init__(
+        self, isa: str, arena: Float32, src: Planes, dst: Planes, size: int, threads: int
+    ) -> None: ...
+    def __call__(self) -> None: ...
+
 def affine(
     isa: str,
     arena: Float32,

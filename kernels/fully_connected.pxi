@@ -6,21 +6,52 @@ DEF GEMV_ROWS = 64
 DEF ELL_SLICES = 4
 
 
-def gemv(str isa, const float[:, ::1] w not None, const float[::1] bias, const float[::1] x not None,
-         float[::1] y not None, int threads):
-    """``y = w x + bias``; w (n, k), x (k,), y (n,); bias may be None."""
-    cdef scnn_gemv_fn run = <scnn_gemv_fn>find("gemv", isa).run
-    cdef int64_t n = w.shape[0], tasks = (n + GEMV_ROWS - 1) // GEMV_ROWS, task
-    cdef const float *b = NULL
-    if x.shape[0] != w.shape[1] or y.shape[0] != n or (bias is not None and bias.shape[0] != n):
-        raise KernelError(f"gemv of {w.shape[0]}x{w.shape[1]} with {x.shape[0]} to {y.shape[0]}")
-    if bias is not None:
-        b = &bias[0]
-    if threads == 1:
-        run(&w[0, 0], b, &x[0], &y[0], w.shape[1], 0, n)
-        return
-    for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
-        run(&w[0, 0], b, &x[0], &y[0], w.shape[1], task * GEMV_ROWS, min(n, (task + 1) * GEMV_ROWS))
+@cython.final
+cdef class Gemv:
+    """A dense layer on one row of inputs: each call computes ``y = w x + bias``.
+
+    Parameters
+    ----------
+    isa : str
+    w : float32 ndarray of shape (n, k)
+    bias : float32 ndarray of shape (n,), optional
+    x, y : float32 ndarray of shape (k,) and (n,)
+    threads : int
+
+    Raises
+    ------
+    KernelError
+        The operands do not fit together.
+    """
+
+    cdef scnn_gemv_fn kernel
+    cdef const float[:, ::1] w
+    cdef const float[::1] bias, x
+    cdef float[::1] y
+    cdef int threads
+
+    def __init__(self, str isa, const float[:, ::1] w not None, const float[::1] bias,
+                 const float[::1] x not None, float[::1] y not None, int threads):
+        self.kernel = <scnn_gemv_fn>find("gemv", isa).run
+        self.w, self.bias, self.x, self.y, self.threads = w, bias, x, y, threads
+        if (x.shape[0] != w.shape[1] or y.shape[0] != w.shape[0]
+                or (bias is not None and bias.shape[0] != w.shape[0])):
+            raise KernelError(
+                f"gemv of {w.shape[0]}x{w.shape[1]} with {x.shape[0]} to {y.shape[0]}")
+
+    def __call__(self):
+        """Compute."""
+        cdef int64_t n = self.w.shape[0], k = self.w.shape[1], task
+        cdef int64_t tasks = (n + GEMV_ROWS - 1) // GEMV_ROWS
+        cdef const float *b = NULL if self.bias is None else &self.bias[0]
+        cdef const float *w = &self.w[0, 0]
+        cdef const float *x = &self.x[0]
+        cdef float *y = &self.y[0]
+        if self.threads == 1:
+            self.kernel(w, b, x, y, k, 0, n)
+            return
+        for task in prange(tasks, nogil=True, num_threads=self.threads, schedule="static"):
+            self.kernel(w, b, x, y, k, task * GEMV_ROWS, min(n, (task + 1) * GEMV_ROWS))
 
 
 def spmv(str isa, const int64_t[::1] start not None, const uint16_t[::1] column not None,

@@ -1,49 +1,81 @@
 # Pooling, normalisation, Softmax, and what is done value by value.
 
 
-def pool(str isa, str method, float[::1] arena not None, Planes src not None, Planes dst not None,
-         kernel, stride, pad, int items, float[:, ::1] scratch not None, int threads,
-         bint halo=True):
-    """Max or average pooling.
+@cython.final
+cdef class Pooling:
+    """Max or average pooling: each call computes ``dst`` from ``src``.
 
-    ``method`` is "max" or "ave"; ``scratch`` has a row of 2·(width + kernel width + 16) floats for
-    each thread. Without ``halo`` that of dst is left as it is.
+    Parameters
+    ----------
+    isa : str
+    method : str
+        "max" or "ave".
+    arena : float32 ndarray
+    src, dst : Planes
+    kernel, stride, pad : (int, int)
+    items : int
+    scratch : float32 ndarray
+        A row of 2·(width + kernel width + 16) floats for each thread.
+    threads : int
+    halo : bool
+        False: the halo of dst is left as it is.
+
+    Raises
+    ------
+    KernelError
+        An operand lies outside its memory, a window has no pixel, or the scratch is too small.
     """
-    cdef scnn_maxpool_fn run = <scnn_maxpool_fn>find(f"{method}pool", isa).run
+
+    cdef scnn_maxpool_fn kernel
     cdef scnn_pool geometry
-    cdef int64_t task, tasks = <int64_t>items * src.channels
-    cdef float *data = &arena[0]
-    check(arena, src, items)
-    check(arena, dst, items)
-    geometry.height, geometry.width = src.height, src.width
-    geometry.out_height, geometry.out_width = dst.height, dst.width
-    geometry.kernel_h, geometry.kernel_w = kernel
-    geometry.stride_h, geometry.stride_w = stride
-    geometry.pad_h, geometry.pad_w = pad
-    geometry.in_pitch, geometry.out_pitch = src.pitch, dst.pitch
-    if (src.channels != dst.channels or scratch.shape[0] < threads
-            or scratch.shape[1] < 2 * (src.width + geometry.kernel_w + 16)
-            or (dst.height - 1) * geometry.stride_h - geometry.pad_h >= src.height
-            or (dst.width - 1) * geometry.stride_w - geometry.pad_w >= src.width
-            or geometry.pad_h >= geometry.kernel_h or geometry.pad_w >= geometry.kernel_w):
-        raise KernelError("a pooling window without pixels, or too small a scratch")
-    if threads == 1:
-        with nogil:
-            for task in range(tasks):
-                pool_plane(run, &geometry, data, src, dst, task, &scratch[0, 0], halo)
-        return
-    for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
-        pool_plane(run, &geometry, data, src, dst, task, &scratch[threadid(), 0], halo)
+    cdef float[::1] arena
+    cdef float[:, ::1] scratch
+    cdef Planes src, dst
+    cdef int items, threads
+    cdef bint halo
 
+    def __init__(self, str isa, str method, float[::1] arena not None, Planes src not None,
+                 Planes dst not None, kernel, stride, pad, int items,
+                 float[:, ::1] scratch not None, int threads, bint halo=True):
+        cdef scnn_pool *geometry = &self.geometry
+        self.kernel = <scnn_maxpool_fn>find(f"{method}pool", isa).run
+        self.arena, self.src, self.dst, self.scratch = arena, src, dst, scratch
+        self.items, self.threads, self.halo = items, threads, halo
+        check(arena, src, items)
+        check(arena, dst, items)
+        geometry.height, geometry.width = src.height, src.width
+        geometry.out_height, geometry.out_width = dst.height, dst.width
+        geometry.kernel_h, geometry.kernel_w = kernel
+        geometry.stride_h, geometry.stride_w = stride
+        geometry.pad_h, geometry.pad_w = pad
+        geometry.in_pitch, geometry.out_pitch = src.pitch, dst.pitch
+        if (src.channels != dst.channels or scratch.shape[0] < threads
+                or scratch.shape[1] < 2 * (src.width + geometry.kernel_w + 16)
+                or (dst.height - 1) * geometry.stride_h - geometry.pad_h >= src.height
+                or (dst.width - 1) * geometry.stride_w - geometry.pad_w >= src.width
+                or geometry.pad_h >= geometry.kernel_h or geometry.pad_w >= geometry.kernel_w):
+            raise KernelError("a pooling window without pixels, or too small a scratch")
 
-cdef void pool_plane(scnn_maxpool_fn run, const scnn_pool *geometry, float *data, Planes src,
-                     Planes dst, int64_t task, float *scratch, bint halo) noexcept nogil:
-    cdef int64_t item = task // src.channels, channel = task % src.channels
-    cdef float *out = data + dst.at + item * dst.item + channel * dst.plane
-    if halo:
-        zero_halo(out, dst)
-    run(geometry, data + src.at + item * src.item + channel * src.plane + src.lead, out + dst.lead,
-        scratch)
+    def __call__(self):
+        """Compute."""
+        cdef int64_t task, tasks = <int64_t>self.items * self.src.channels
+        if self.threads == 1:
+            with nogil:
+                for task in range(tasks):
+                    self.plane(task, 0)
+            return
+        for task in prange(tasks, nogil=True, num_threads=self.threads, schedule="static"):
+            self.plane(task, threadid())
+
+    cdef void plane(self, int64_t task, int thread) noexcept nogil:
+        cdef int64_t item = task // self.src.channels, channel = task % self.src.channels
+        cdef const float *x = &self.arena[0] + self.src.at + item * self.src.item
+        cdef float *y = &self.arena[0] + self.dst.at + item * self.dst.item
+        y = y + channel * self.dst.plane
+        if self.halo:
+            zero_halo(y, self.dst)
+        self.kernel(&self.geometry, x + channel * self.src.plane + self.src.lead,
+                    y + self.dst.lead, &self.scratch[thread, 0])
 
 
 def lrn(str isa, float[::1] arena not None, Planes src not None, Planes dst not None,
@@ -105,19 +137,50 @@ cdef void lrn_plane(scnn_lrn_within_fn run, const scnn_lrn_within *spec, float *
         scratch)
 
 
-def softmax(str isa, float[::1] arena not None, Planes src not None, Planes dst not None,
-            int64_t size, int threads):
-    """``exp(x − max) / Σ`` of each ``size`` values of a contiguous run; ``src`` and ``dst`` are one row."""
-    cdef scnn_softmax_fn run = <scnn_softmax_fn>find("softmax", isa).run
-    cdef int64_t task, tasks
-    cdef float *data = &arena[0]
-    check(arena, src, 1)
-    check(arena, dst, 1)
-    if size < 1 or src.width % size or src.width != dst.width:
-        raise KernelError(f"runs of {size} in {src.width} values, {dst.width} results")
-    tasks = src.width // size
-    for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
-        run(data + src.at + task * size, data + dst.at + task * size, size)
+@cython.final
+cdef class Softmax:
+    """``exp(x − max) / Σ`` of each ``size`` values of a contiguous run, at each call.
+
+    Parameters
+    ----------
+    isa : str
+    arena : float32 ndarray
+    src, dst : Planes
+        Of one row.
+    size, threads : int
+
+    Raises
+    ------
+    KernelError
+        An operand lies outside its memory, or is no whole number of ``size``.
+    """
+
+    cdef scnn_softmax_fn kernel
+    cdef float[::1] arena
+    cdef Planes src, dst
+    cdef int64_t size
+    cdef int threads
+
+    def __init__(self, str isa, float[::1] arena not None, Planes src not None,
+                 Planes dst not None, int64_t size, int threads):
+        self.kernel = <scnn_softmax_fn>find("softmax", isa).run
+        self.arena, self.src, self.dst, self.size, self.threads = arena, src, dst, size, threads
+        check(arena, src, 1)
+        check(arena, dst, 1)
+        if size < 1 or src.width % size or src.width != dst.width:
+            raise KernelError(f"runs of {size} in {src.width} values, {dst.width} results")
+
+    def __call__(self):
+        """Compute."""
+        cdef int64_t task, size = self.size, tasks = self.src.width // size
+        cdef const float *x = &self.arena[0] + self.src.at
+        cdef float *y = &self.arena[0] + self.dst.at
+        if self.threads == 1:
+            for task in range(tasks):
+                self.kernel(x + task * size, y + task * size, size)
+            return
+        for task in prange(tasks, nogil=True, num_threads=self.threads, schedule="static"):
+            self.kernel(x + task * size, y + task * size, size)
 
 
 def affine(str isa, float[::1] arena not None, Planes src not None, Planes dst not None,

@@ -183,7 +183,7 @@ def test_sparse_and_dense_vector_products(isa, density):
         start = np.searchsorted(row, np.arange(n + 1)).astype(np.int64)
         for threads in (1, 2):
             y = np.full(n, np.nan, np.float32)
-            _kernels.gemv(isa, weights, bias, x, y, threads)
+            _kernels.Gemv(isa, weights, bias, x, y, threads)()
             assert (np.abs(y - want) <= limit).all()
             y[:] = np.nan
             _kernels.spmv(
@@ -249,9 +249,9 @@ def test_pooling_windows(isa, method, size, kernel, stride, pad):
     x = rng.standard_normal(source.shape).astype(np.float32)
     source.array(arena)[...] = x
     scratch = np.empty((2, 2 * (size[1] + kernel[1] + 16)), np.float32)
-    _kernels.pool(
+    _kernels.Pooling(
         isa, method, arena, source.planes(), target.planes(), kernel, stride, pad, 2, scratch, 2
-    )
+    )()
     want = np.empty(target.shape)
     for y, z in np.ndindex(*out):
         top, left = y * stride[0] - pad[0], z * stride[1] - pad[1]
@@ -370,7 +370,7 @@ def test_softmax(isa, size):
     x[0, -1] = x[1, min(1, size - 1)] = 300  # overflows unless the maximum is taken off
     x[2, 0] = np.nan
     source.array(arena)[...] = x
-    _kernels.softmax(isa, arena, source.run(), target.run(), size, 2)
+    _kernels.Softmax(isa, arena, source.run(), target.run(), size, 2)()
     power = np.exp(x[:2].astype(np.float64) - x[:2].max(axis=1, keepdims=True, initial=-np.inf))
     want = power / power.sum(axis=1, keepdims=True)
     # the difference is rounded once, which its exponential multiplies by at most 2·max|x|
@@ -380,7 +380,7 @@ def test_softmax(isa, size):
     assert (arena[: source.at] == CANARY).all()
     assert (arena[target.at + target.size :] == CANARY).all()
     with pytest.raises(KernelError, match="runs of"):
-        _kernels.softmax(isa, arena, source.run(), target.run(), 3 * size - 1 or 2, 1)
+        _kernels.Softmax(isa, arena, source.run(), target.run(), 3 * size - 1 or 2, 1)
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -141,6 +141,8 @@ class Op:
 
 def in_turn(*calls: Callable[[], object]) -> Callable[[], object]:
     """Return a call that makes some calls one after the other."""
+    if len(calls) == 1:
+        return calls[0]
 
     def run() -> None:
         for call in calls:

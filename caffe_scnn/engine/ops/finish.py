@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from caffe_scnn.engine.packing import Finish
@@ -25,11 +28,17 @@ def finish_of(bias: Float32 | None, activation: ActivationSpec | None) -> Finish
     return Finish(bias, slope)
 
 
-def apply_finish(values: Float32, finish: Finish) -> None:
-    """Apply slope and clamp to values of shape (M, channels) in place; the bias is not added."""
-    if finish.slope is not None:
-        np.copyto(values, values * finish.slope, where=values < 0)
+def finish_calls(values: Float32, finish: Finish) -> list[Callable[[], object]]:
+    """Return calls that apply slope and clamp to values of shape (M, channels) in place.
+
+    The bias is not added.
+    """
+    calls: list[Callable[[], object]] = []
+    slope = finish.slope
+    if slope is not None:
+        calls.append(lambda: np.copyto(values, values * slope, where=values < 0))
     if finish.low != -np.inf:
-        np.maximum(values, np.float32(finish.low), out=values)
+        calls.append(partial(np.maximum, values, np.float32(finish.low), out=values))
     if finish.high != np.inf:
-        np.minimum(values, np.float32(finish.high), out=values)
+        calls.append(partial(np.minimum, values, np.float32(finish.high), out=values))
+    return calls

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
-from caffe_scnn import _kernels
+from caffe_scnn._kernels import Gemv
 from caffe_scnn.engine.choose import Shape, choose_tile
 from caffe_scnn.engine.nodes import Node, Value
-from caffe_scnn.engine.ops.base import Context, Op, clear
-from caffe_scnn.engine.ops.finish import apply_finish, finish_of
+from caffe_scnn.engine.ops.base import Context, Op, clear, in_turn
+from caffe_scnn.engine.ops.finish import finish_calls, finish_of
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
 from caffe_scnn.engine.sparse_vector import LARGEST_COLUMN, SparseVector, has_regular_part
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
@@ -61,20 +62,21 @@ class InnerProductOp(Op):
             return []
         return [Tensor((1, n, 1, rows), Border(aligned=True)) for n in (size, outputs)]
 
-    def run(self, arena: Float32) -> None:
+    def bind(self, arena: Float32) -> Callable[[], object]:
         """Compute all rows."""
+        source, target = self.reads[0].array(arena), self.writes[0].array(arena)
         # planes of one pixel that another layer reads with a halo do not lie side by side
-        x = np.ascontiguousarray(self.reads[0].array(arena).reshape(self.rows, self.size))
-        target = self.writes[0].array(arena)
-        direct = self.writes[0].contiguous
+        apart, direct = not source.flags.c_contiguous, self.writes[0].contiguous
+        x = np.empty(source.shape, np.float32) if apart else source
         y = target if direct else np.empty(target.shape, np.float32)
-        y = y.reshape(self.rows, self.outputs)
-        self.product.run(arena, x, y, self.threads)
+        calls: list[Callable[[], object]] = [partial(np.copyto, x, source)] if apart else []
+        rows, results = x.reshape(self.rows, self.size), y.reshape(self.rows, self.outputs)
+        calls.append(self.product.bind(arena, rows, results, self.threads))
         if self.rows == 1:
-            apply_finish(y, self.finish)
+            calls += finish_calls(results, self.finish)
         if not direct:
-            clear(self.writes[0], arena)
-            np.copyto(target, y.reshape(target.shape))
+            calls += [partial(clear, self.writes[0], arena), partial(np.copyto, target, y)]
+        return in_turn(*calls)
 
 
 class _Vector:
@@ -85,8 +87,8 @@ class _Vector:
         self.weights = np.ascontiguousarray(spec.weights)
         self.kernel, self.why, self.nbytes = f"f32_gemv__{isa}", "", self.weights.nbytes
 
-    def run(self, arena: Float32, x: Float32, y: Float32, threads: int) -> None:
-        _kernels.gemv(self.isa, self.weights, self.bias, x[0], y[0], threads)
+    def bind(self, arena: Float32, x: Float32, y: Float32, threads: int) -> Callable[[], object]:
+        return Gemv(self.isa, self.weights, self.bias, x[0], y[0], threads)
 
 
 class _SparseVector:
@@ -96,8 +98,8 @@ class _SparseVector:
         self.product = SparseVector(isa, spec.weights, spec.bias)
         self.kernel, self.why, self.nbytes = self.product.kernel, "", self.product.nbytes
 
-    def run(self, arena: Float32, x: Float32, y: Float32, threads: int) -> None:
-        self.product.run(x[0], y[0], threads)
+    def bind(self, arena: Float32, x: Float32, y: Float32, threads: int) -> Callable[[], object]:
+        return partial(self.product.run, x[0], y[0], threads)
 
 
 class _Batch:
@@ -121,9 +123,8 @@ class _Batch:
         self.kernel, self.why = f"f32_{tile.kernel}__{context.isa}", tile.why
         self.nbytes, self.cycles = streams.nbytes, tile.cycles
 
-    def run(self, arena: Float32, x: Float32, y: Float32, threads: int) -> None:
-        self.inputs.array(arena)[0, :, 0] = x.T
-        self.convolution.run(
-            arena, self.inputs.planes(), arena, self.results.planes(), None, 1, threads
-        )
-        y[...] = self.results.array(arena)[0, :, 0].T
+    def bind(self, arena: Float32, x: Float32, y: Float32, threads: int) -> Callable[[], object]:
+        given, result = self.inputs.array(arena)[0, :, 0], self.results.array(arena)[0, :, 0]
+        planes = self.inputs.planes(), self.results.planes()
+        multiply = self.convolution.bind(arena, planes[0], arena, planes[1], None, 1, threads)
+        return in_turn(partial(np.copyto, given, x.T), multiply, partial(np.copyto, y, result.T))

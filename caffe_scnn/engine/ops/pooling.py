@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
-from caffe_scnn import _kernels
-from caffe_scnn._kernels import Planes
+from caffe_scnn._kernels import Planes, Pooling
 from caffe_scnn.engine.nodes import Node
 from caffe_scnn.engine.ops.base import Context, Op, Rows
 from caffe_scnn.engine.tensor import Float32, rows_of
@@ -39,25 +37,26 @@ class PoolingOp(Op):
         first = rows.row - self.spec.pad[0] + above
         given = rows_of(rows.source, rows.item, first, needed - above - below)
         pad = above, self.spec.pad[1]
-        return partial(self._pool, arena, given, target, pad, 1, False)
+        return self._pooling(arena, given, target, pad, 1, halo=False)
 
     def bind(self, arena: Float32) -> Callable[[], object]:
         """Pool every plane."""
         source, target = self.reads[0], self.writes[0]
         planes = source.planes(), target.planes()
-        return partial(self._pool, arena, *planes, self.spec.pad, source.items, True)
+        return self._pooling(arena, *planes, self.spec.pad, source.items, halo=True)
 
-    def _pool(
+    def _pooling(
         self,
         arena: Float32,
         source: Planes,
         target: Planes,
         pad: tuple[int, int],
         items: int,
+        *,
         halo: bool,
-    ) -> None:
+    ) -> Pooling:
         spec = self.spec
-        _kernels.pool(
+        return Pooling(
             self.isa,
             spec.method,
             arena,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
-from caffe_scnn import _kernels
+from caffe_scnn._kernels import Softmax
 from caffe_scnn.engine.nodes import Node
 from caffe_scnn.engine.ops.base import Context, Op, clear
 from caffe_scnn.engine.tensor import Float32
@@ -33,11 +35,13 @@ class SoftmaxOp(Op):
             self.planes = source.run(), target.run()
             self.threads = threads_for(MOVED * math.prod(source.shape), context.threads)
 
-    def run(self, arena: Float32) -> None:
+    def bind(self, arena: Float32) -> Callable[[], object]:
         """Compute the probabilities."""
         if self.isa:
-            _kernels.softmax(self.isa, arena, *self.planes, self.size, self.threads)
-            return
+            return Softmax(self.isa, arena, *self.planes, self.size, self.threads)
+        return partial(self._across, arena)
+
+    def _across(self, arena: Float32) -> None:
         x, y = self.reads[0].array(arena), self.writes[0].array(arena)
         clear(self.writes[0], arena)
         np.subtract(x, x.max(axis=self.axis, keepdims=True), out=y)
