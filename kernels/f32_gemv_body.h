@@ -1,6 +1,5 @@
 /* Matrix × vector for fully connected layers at batch 1: bound by the weights' way from memory,
  * so four rows share each load of x and four streams of weights run side by side. */
-#define VECTORS_AHEAD 32
 void ISA(f32_gemv)(const float *w, const float *bias, const float *x, float *y, int64_t k_size,
                    int64_t begin, int64_t end)
 {
@@ -12,8 +11,6 @@ void ISA(f32_gemv)(const float *w, const float *bias, const float *x, float *y, 
         UNROLL for (int r = 0; r < 4; r++) sum[r] = vec_set(0.0f);
         for (int64_t k = 0; k < whole; k += LANES) {
             const vec xs = vec_load(x + k);
-            UNROLL for (int r = 0; r < 4; r++)
-                __builtin_prefetch(row + r * k_size + k + VECTORS_AHEAD * LANES);
             UNROLL for (int r = 0; r < 4; r++)
                 sum[r] = vec_fma(vec_load(row + r * k_size + k), xs, sum[r]);
         }
