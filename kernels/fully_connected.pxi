@@ -43,10 +43,12 @@ cdef class Gemv:
         """Compute."""
         cdef int64_t n = self.w.shape[0], k = self.w.shape[1], task
         cdef int64_t tasks = (n + GEMV_ROWS - 1) // GEMV_ROWS
-        cdef const float *b = NULL if self.bias is None else &self.bias[0]
+        cdef const float *b = NULL
         cdef const float *w = &self.w[0, 0]
         cdef const float *x = &self.x[0]
         cdef float *y = &self.y[0]
+        if self.bias is not None:
+            b = &self.bias[0]
         if self.threads == 1:
             self.kernel(w, b, x, y, k, 0, n)
             return
