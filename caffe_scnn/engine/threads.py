@@ -7,8 +7,8 @@ import os
 from caffe_scnn import _kernels
 from caffe_scnn.errors import KernelError
 
-# Below this many cycles (some 6 µs) a parallel region costs more than it saves.
-SERIAL_CYCLES = 20_000
+# Below this many cycles (some 3 µs) a parallel region costs more than it saves.
+SERIAL_CYCLES = 12_000
 # Cycles of one dense multiply-accumulate, of a value that is only read and written, and of a
 # weight that is read once from memory.
 MULTIPLY_ADD, MOVED, STREAMED = 1 / 30, 1 / 2, 3 / 4
