@@ -165,9 +165,17 @@ def test_offsets_take_16_bits_where_they_fit(step, unit, size):
     streams = stream(weights, Taps(5 * (step % 16) + np.arange(9)[None] * step), 1)
     (part,) = streams.parts
     assert (streams.unit, part.offset.itemsize) == (unit, size)
-    for row, (begin, end) in enumerate(pairwise(part.start)):
+    for row, (begin, end) in zip(streams.channel, pairwise(part.start), strict=True):
         position = part.origin + (part.offset[begin:end].astype(np.int64) << unit)
         assert np.array_equal(position, 5 * (step % 16) + np.flatnonzero(weights[row]) * step)
+
+
+def test_single_channels_come_by_falling_number_of_weights():
+    weights = random_weights(np.random.default_rng(1), 40, 30, 0.3)
+    streams = stream(weights, Taps(np.arange(30)[None]), 1)
+    (part,) = streams.parts
+    assert (np.diff(part.start, n=2) <= 0).all() and len(set(np.diff(part.start))) > 5
+    assert sorted(streams.channel) == list(range(40))
 
 
 @pytest.mark.parametrize("isa", ISAS)

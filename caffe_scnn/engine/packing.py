@@ -117,14 +117,16 @@ def block_channels(
 ) -> NDArray[np.int32]:
     """Deal the output channels of each group into blocks of ``rows``; -1 fills the last block.
 
-    Channels in ``skip`` are not computed at all. Those without weights come last in their group, if
-    blocks are of several: so they make blocks of their own, which hold nothing.
+    Channels in ``skip`` are not computed at all. Single channels come by falling number of weights,
+    so that the processor foresees where most sums end. Of several channels those without weights
+    come last in their group: so they make blocks of their own, which hold nothing.
     """
     blocks = []
-    empty = np.asarray(~weights.any(axis=1)) & (rows > 1)
+    weight = np.count_nonzero(weights, axis=1)
+    falling = -weight if rows == 1 else weight == 0
     for group in np.arange(len(weights), dtype=np.int32).reshape(groups, -1):
         kept = group[~skip[group]]
-        kept = kept[np.argsort(empty[kept], kind="stable")]
+        kept = kept[np.argsort(falling[kept], kind="stable")]
         fill = np.full(-len(kept) % rows, -1, np.int32)
         blocks.append(np.concatenate([kept, fill]).reshape(-1, rows))
     return np.concatenate(blocks)
