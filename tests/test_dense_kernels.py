@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from caffe_scnn import _kernels
-from caffe_scnn.engine.choose import Shape, Tile, dense_tiles, rank_tiles
+from caffe_scnn.engine.choose import (
+    Shape,
+    Tile,
+    candidates,
+    costs_for,
+    dense_tiles,
+    rank_tiles,
+)
 from caffe_scnn.engine.dense import dense_convolution
 from caffe_scnn.engine.packing import Finish, Taps
 from caffe_scnn.engine.tensor import Border, Tensor
@@ -167,6 +174,17 @@ def test_operands_outside_their_memory_are_refused():
         kernel.run(memory, source, memory, _kernels.Planes(60, 2, 3, 5, 5, 0, 15), None, 1, 1)
     with pytest.raises(KernelError, match="outside"):
         kernel.run(memory, source, memory, _kernels.Planes(60, 1, 1, 5, 5, 0, 5), None, 1, 1)
+
+
+def test_parts_of_rows_end_by_surprise_and_count_for_more():
+    chance = np.random.default_rng(4).random((2, 96, 576)).astype(np.float32)
+    weights = np.where(chance[0] < 0.1, chance[1], np.float32(0))
+    tiles = candidates("avx2", weights, 1, Shape(196, 576, 0))
+    surprised = tiles.surprises() > 0
+    assert np.array_equal(surprised, (tiles.rows == 1) & (tiles.parts > 1)) and surprised.any()
+    ranked = rank_tiles("avx2", weights, 1, Shape(196, 576, 0))
+    foreseen = tiles.parts[np.argmin(tiles.cycles(costs_for("avx2")))]
+    assert ranked[0].parts < foreseen
 
 
 def test_maps_from_memory_and_other_pitches_change_the_tile():

@@ -119,6 +119,9 @@ class DenseCosts:
 # the output has another distance between rows than the run; found on 1x1 layers of 14 to 112
 # pixels a side. The dense tiles do not mind.
 GAPS, ELSEWHERE = 2.0, 10.0
+# Cycles that the end of a part of a row takes longer where it is not foreseen. Whole rows come by
+# their length; parts do not, and only the same layer run over and over teaches their lengths.
+SURPRISE = 13.0
 DENSE_COSTS = {"avx512": DenseCosts(0.475, 0.75, 92)}  # the ISA that has such tiles
 
 
@@ -198,6 +201,13 @@ class Candidates:
         return (
             strips + whole * self._tile(costs, self.vectors) + (rest > 0) * self._tile(costs, rest)
         )
+
+    def surprises(self) -> NDArray[np.float64]:
+        """Predict the cycles that ends of sums take longer in a net than timed over and over."""
+        tiles = -(-(-(-self.shape.run // self.lanes)) // self.vectors)
+        unforeseen = (self.rows == 1) & (self.parts > 1)
+        result: NDArray[np.float64] = unforeseen * SURPRISE * tiles * self.blocks * self.parts
+        return result
 
     def _tile(self, costs: Costs, size: Int64) -> NDArray[np.float64]:
         """Predict the cycles of all blocks of one tile of ``size`` vectors."""
@@ -332,7 +342,7 @@ def rank_tiles(
     the dense convolution along channels is among them. The first tile says why it comes first.
     """
     tiles = candidates(isa, weights, groups, shape, skip)
-    cycles = tiles.cycles(costs_for(isa))
+    cycles = tiles.cycles(costs_for(isa)) + tiles.surprises()
     sizes = np.stack([tiles.rows, tiles.vectors, tiles.parts], axis=1).tolist()
     ranked = [
         Tile("sconv", rows, vectors, parts, cost, tiles.lanes, "")
