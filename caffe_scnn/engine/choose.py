@@ -204,7 +204,8 @@ class Candidates:
 
     def surprises(self) -> NDArray[np.float64]:
         """Predict the cycles that ends of sums take longer in a net than timed over and over."""
-        tiles = -(-(-(-self.shape.run // self.lanes)) // self.vectors)
+        vectors = -(-self.shape.run // self.lanes)
+        tiles = -(-vectors // self.vectors)
         unforeseen = (self.rows == 1) & (self.parts > 1)
         result: NDArray[np.float64] = unforeseen * SURPRISE * tiles * self.blocks * self.parts
         return result
