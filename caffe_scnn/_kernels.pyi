@@ -101,7 +101,6 @@ class Convolution:
         threads: int,
         halo: bool = True,
     ) -> Callable[[], None]: ...
-    def run(self, *operands: object) -> None: ...
 
 class DenseConvolution:
     def __init__(
@@ -130,7 +129,6 @@ class DenseConvolution:
         threads: int,
         halo: bool = True,
     ) -> Callable[[], None]: ...
-    def run(self, *operands: object) -> None: ...
 
 class Winograd:
     def __init__(
@@ -189,7 +187,6 @@ class Depthwise:
         threads: int,
         halo: bool = True,
     ) -> Callable[[], None]: ...
-    def run(self, *operands: object) -> None: ...
 
 @final
 class Gemv:

@@ -189,7 +189,8 @@ cdef class Convolution:
                         self.write_high = max(self.write_high, position + lane + 1)
         if (not 0 <= mode <= 2
                 or (mode == SCNN_WHOLE
-                    and <int64_t>(count - 1) * lanes + lanes_up_to(tail) > self.write_high)
+                    and (<int64_t>(count - 1) * lanes + lanes_up_to(tail) > self.write_high
+                         or keep[count - 1] & ~tail))
                 or min(at) < self.write_low or max(at) > self.write_high
                 or at[count - 1] + lanes_in(keep[count - 1]) > self.write_high):
             raise KernelError("a convolution would write behind its result")
@@ -226,10 +227,6 @@ cdef class Convolution:
         call.src, call.dst, call.residual = src, dst, residual
         call.begin, call.items, call.threads, call.halo = begin, items, threads, halo
         return call
-
-    def run(self, *operands):
-        """Bind and call once."""
-        self.bind(*operands)()
 
     cdef float[:, ::1] memory_for_sums(self, int threads):
         """Return a row for each thread, kept from run to run."""
@@ -291,6 +288,9 @@ cdef class ConvolutionCall:
     cdef int64_t begin
     cdef int items, threads
     cdef bint halo
+
+    def __init__(self):
+        raise TypeError("Convolution.bind makes these")
 
     def __call__(self):
         """Compute."""

@@ -95,10 +95,6 @@ cdef class DenseConvolution:
         call.begin, call.items, call.threads, call.halo = begin, items, threads, halo
         return call
 
-    def run(self, *operands):
-        """Bind and call once."""
-        self.bind(*operands)()
-
     cdef void strip(self, int64_t task, int64_t strips, int rows, int64_t items, const float *x,
                     Planes src, float *y, Planes dst, const float *residual, int64_t residual_item,
                     bint halo) noexcept nogil:
@@ -155,6 +151,9 @@ cdef class DenseConvolutionCall:
     cdef int64_t begin
     cdef int items, threads
     cdef bint halo
+
+    def __init__(self):
+        raise TypeError("DenseConvolution.bind makes these")
 
     def __call__(self):
         """Compute."""

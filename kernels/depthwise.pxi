@@ -74,10 +74,6 @@ cdef class Depthwise:
         call.items, call.threads, call.halo = items, threads, halo
         return call
 
-    def run(self, *operands):
-        """Bind and call once."""
-        self.bind(*operands)()
-
     cdef void plane(self, const scnn_dwconv *spec, int64_t item, int64_t output, const float *x,
                     Planes src, float *y, Planes dst, bint halo) noexcept nogil:
         cdef float *out = y + item * dst.item + output * dst.plane
@@ -101,6 +97,9 @@ cdef class DepthwiseCall:
     cdef int64_t begin
     cdef int items, threads
     cdef bint halo
+
+    def __init__(self):
+        raise TypeError("Depthwise.bind makes these")
 
     def __call__(self):
         """Compute."""

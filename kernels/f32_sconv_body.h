@@ -98,9 +98,11 @@ INLINE void ISA(store_row)(const scnn_matrix *matrix, int64_t row, int vectors, 
 {
     const int last = vectors - 1;
     const ISA(finish) finish = ISA(finish_of)(matrix, row);
-    if (residual)
-        UNROLL for (int v = 0; v < vectors; v++)
+    if (residual) {
+        UNROLL for (int v = 0; v < last; v++)
             sum[v] = vec_add(sum[v], vec_load(residual + v * LANES));
+        sum[last] = vec_add(sum[last], vec_load_lanes(residual + last * LANES, tail));
+    }
     UNROLL for (int v = 0; v < vectors; v++)
         sum[v] = ISA(finished)(&finish, sum[v]);
     if (keep)

@@ -50,7 +50,8 @@ cdef class Gemv:
         if self.bias is not None:
             b = &self.bias[0]
         if self.threads == 1:
-            self.kernel(w, b, x, y, k, 0, n)
+            with nogil:
+                self.kernel(w, b, x, y, k, 0, n)
             return
         for task in prange(tasks, nogil=True, num_threads=self.threads, schedule="static"):
             self.kernel(w, b, x, y, k, task * GEMV_ROWS, min(n, (task + 1) * GEMV_ROWS))

@@ -176,8 +176,9 @@ cdef class Softmax:
         cdef const float *x = &self.arena[0] + self.src.at
         cdef float *y = &self.arena[0] + self.dst.at
         if self.threads == 1:
-            for task in range(tasks):
-                self.kernel(x + task * size, y + task * size, size)
+            with nogil:
+                for task in range(tasks):
+                    self.kernel(x + task * size, y + task * size, size)
             return
         for task in prange(tasks, nogil=True, num_threads=self.threads, schedule="static"):
             self.kernel(x + task * size, y + task * size, size)

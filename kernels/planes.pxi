@@ -36,7 +36,7 @@ cdef class Planes:
 
 
 cdef void zero_halo(float *plane, Planes p) noexcept nogil:
-    """Set everything but the pixels of one plane to zero; rounding slack at its end is left."""
+    """Set everything but the pixels of one plane to zero, if it has a halo."""
     cdef int64_t gap = p.pitch - p.width, y
     cdef float *row = plane + p.lead + p.width
     if not p.lead:
@@ -95,7 +95,8 @@ cdef int check_residual(const float[::1] arena, Planes residual, Planes dst, int
     if residual is None:
         return 0
     check(arena, residual, items)
-    if (residual.plane, residual.lead, residual.pitch) != (dst.plane, dst.lead, dst.pitch):
+    if ((residual.plane, residual.lead, residual.pitch) != (dst.plane, dst.lead, dst.pitch)
+            or residual.channels < dst.channels):
         raise KernelError("the added planes differ in geometry from the result's")
     return 0
 

@@ -68,10 +68,10 @@ def both(
         if residual is not None:
             added.array(memory)[...] = residual
         before = memory.copy()
-        one.run(
+        one.bind(
             memory, source.planes(), memory, target.planes(),
             None if residual is None else added.planes(), items, threads,
-        )  # fmt: skip
+        )()  # fmt: skip
         outside = np.ones(len(memory), bool)
         outside[target.at : target.at + target.size] = False
         assert np.array_equal(memory[outside], before[outside])

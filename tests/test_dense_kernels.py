@@ -58,10 +58,10 @@ def convolve(tile, weights, x, finish, groups=1, residual=None, threads=1):
         finish,
         0,
     )
-    kernel.run(
+    kernel.bind(
         memory, source.planes(), memory, target.planes(),
         None if residual is None else added.planes(), items, threads,
-    )  # fmt: skip
+    )()  # fmt: skip
     outside = np.ones(len(memory), bool)
     outside[target.at : target.at + target.size] = False
     assert np.array_equal(memory[outside], before[outside])
@@ -171,9 +171,9 @@ def test_operands_outside_their_memory_are_refused():
     memory = np.zeros(100, np.float32)
     source = _kernels.Planes(0, 1, 2, 5, 5, 0, 10)
     with pytest.raises(KernelError, match="outside"):
-        kernel.run(memory, source, memory, _kernels.Planes(60, 2, 3, 5, 5, 0, 15), None, 1, 1)
+        kernel.bind(memory, source, memory, _kernels.Planes(60, 2, 3, 5, 5, 0, 15), None, 1, 1)
     with pytest.raises(KernelError, match="outside"):
-        kernel.run(memory, source, memory, _kernels.Planes(60, 1, 1, 5, 5, 0, 5), None, 1, 1)
+        kernel.bind(memory, source, memory, _kernels.Planes(60, 1, 1, 5, 5, 0, 5), None, 1, 1)
 
 
 def test_parts_of_rows_end_by_surprise_and_count_for_more():
@@ -183,6 +183,7 @@ def test_parts_of_rows_end_by_surprise_and_count_for_more():
     surprised = tiles.surprises() > 0
     assert np.array_equal(surprised, (tiles.rows == 1) & (tiles.parts > 1)) and surprised.any()
     ranked = rank_tiles("avx2", weights, 1, Shape(196, 576, 0))
+    assert all((tile.surprise > 0) == (tile.rows == 1 < tile.parts) for tile in ranked)
     foreseen = tiles.parts[np.argmin(tiles.cycles(costs_for("avx2")))]
     assert ranked[0].parts < foreseen
 

@@ -479,3 +479,40 @@ def test_small_layers_stay_on_one_thread_and_batches_of_them_do_not(kind):
     net = net_of(text + conv("c", "data", "c", f"num_output: 8 {kind}"))
     assert Executor(net, threads=2).plan().steps[0].threads == 1
     assert Executor(net, threads=2).plan({"data": (64, 8, 12, 12)}).steps[0].threads == 2
+
+
+WHOLE_IMAGE_INSIDE = """
+layer { name: "data" type: "Input" top: "data"
+  input_param { shape { dim: 1 dim: 3 dim: 5 dim: 5 } } }
+layer { name: "whole" type: "Convolution" bottom: "data" top: "whole"
+  convolution_param { num_output: 6 kernel_size: 5 } }
+layer { name: "relu" type: "ReLU6" bottom: "whole" top: "whole" }
+layer { name: "around" type: "Convolution" bottom: "whole" top: "around"
+  convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
+"""
+
+
+def test_a_fully_connected_result_that_is_read_with_padding_has_a_clean_halo_and_a_clamp():
+    net = net_of(WHOLE_IMAGE_INSIDE)
+    net.layer("whole").blobs[1][:] = [-50, 50, 0, 1, 50, 3]  # cut off below and above
+    inputs = given(net)
+    executor = Executor(net, threads=1)
+    plan = executor.plan(None, ["around"])
+    assert [step.name for step in plan.steps] == ["inner_product", "convolution"]
+    plan.arena.fill(np.nan)
+    got = executor.run(inputs, ["around"])["around"]
+    want = reference.run(net, inputs, ["whole", "around"])
+    assert want["whole"].min() == 0 and want["whole"].max() == 6
+    assert difference(got, want["around"]) <= TOLERANCE
+
+
+def test_a_profile_times_each_step_where_it_stands():
+    net = net_of(WHOLE_IMAGE_INSIDE)
+    inputs = given(net)
+    executor = Executor(net, threads=1)
+    want = executor.run(inputs)["around"]
+    plan = executor.plan()
+    plan.arena.fill(np.nan)
+    times = executor.profile(inputs, repeat=1)
+    assert [time.step for time in times] == plan.steps
+    assert np.array_equal(plan.output("around"), want)

@@ -19,7 +19,18 @@ import pytest
 
 from caffe_scnn import _kernels
 from caffe_scnn._kernels import Planes
-from caffe_scnn.engine.packing import AHEAD, Finish, Run, Taps, Tasks, convolution, stream
+from caffe_scnn.engine.packing import (
+    AHEAD,
+    ENTRIES_OF_END,
+    Finish,
+    Run,
+    Taps,
+    Tasks,
+    _chunks,
+    _work,
+    convolution,
+    stream,
+)
 from caffe_scnn.engine.tensor import Border, Tensor
 from caffe_scnn.errors import KernelError
 
@@ -70,9 +81,9 @@ def run_matrix(isa, rows, vectors, lanes, weights, x, bias, finish=None, threads
         tasks=Tasks(40, options.get("blocks_first", True)),
     )
     planes = Planes(5, channels, 1, width, width, 0, width + 3)
-    kernel.run(
+    kernel.bind(
         memory, Planes(0, columns, 1, width, width, 0, whole), target, planes, None, 1, threads
-    )
+    )()
     rows_out = target[5:].reshape(channels, width + 3)
     assert (target[:5] == CANARY).all() and (rows_out[:, width:] == CANARY).all()
     return rows_out[:, :width]
@@ -172,10 +183,25 @@ def test_offsets_take_16_bits_where_they_fit(step, unit, size):
 
 def test_single_channels_come_by_falling_number_of_weights():
     weights = random_weights(np.random.default_rng(1), 40, 30, 0.3)
-    streams = stream(weights, Taps(np.arange(30)[None]), 1)
-    (part,) = streams.parts
-    assert (np.diff(part.start, n=2) <= 0).all() and len(set(np.diff(part.start))) > 5
-    assert sorted(streams.channel) == list(range(40))
+    weights[20:, 10:] = 0  # the second group has fewer
+    for groups in (1, 2):
+        streams = stream(weights, Taps(np.tile(np.arange(30), (groups, 1))), 1)
+        (part,) = streams.parts
+        count, size = np.diff(part.start), 40 // groups
+        assert np.array_equal(count, np.count_nonzero(weights, axis=1)[streams.channel])
+        for begin in range(0, 40, size):
+            assert (np.diff(count[begin : begin + size]) <= 0).all()
+            assert sorted(streams.channel[begin : begin + size]) == [*range(begin, begin + size)]
+
+
+def test_threads_get_rows_of_about_equal_work():
+    lengths = np.repeat([60, 2], [32, 480])  # a quarter of the work is in the ends of rows
+    weights = (np.arange(64) < lengths[:, None]).astype(np.float32)
+    streams = stream(weights, Taps(np.arange(64)[None]), 1)
+    chunks = _chunks(streams, -(-int(_work(streams)[-1]) // 2))
+    work = np.diff((streams.parts[0].start + ENTRIES_OF_END * np.arange(513))[chunks])
+    assert len(work) == 2 and work.max() < 1.02 * work.mean()
+    assert chunks[1] > 100  # with ends that cost one entry it would be the 28th row
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -300,7 +326,7 @@ def test_depthwise(isa, stride, kernel, out):
     conv = _kernels.Depthwise(
         isa, weights, bias, slope, (stride, stride), (1, 1), (1, 1), -np.inf, 2.0
     )
-    conv.run(arena, source.planes(), target.planes(), 2, 2)
+    conv.bind(arena, source.planes(), target.planes(), 2, 2)()
     padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (1, 1 + stride), (1, 1 + stride)))
     want, limit = (np.empty((2, 3, *out)) for _ in range(2))
     for y, z in np.ndindex(*out):
@@ -451,7 +477,7 @@ def test_operands_outside_their_memory_are_refused():
         tasks=Tasks(9, True),
     )
     with pytest.raises(KernelError, match="reaches outside"):
-        kernel.run(
+        kernel.bind(
             arena, Planes(0, 1, 1, 8, 8, 0, 8), arena, Planes(8, 1, 1, 8, 8, 0, 8), None, 1, 1
         )
 

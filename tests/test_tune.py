@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,6 +76,16 @@ def test_the_fastest_is_chosen(memory):
     chosen = Tuner().choose("layer", tiles(), build)
     assert chosen.rows == 2
     assert "timed" in chosen.why
+
+
+def test_what_only_timing_foresees_counts_against_a_tile(memory):
+    def build(tile):
+        return lambda: sum(range(10_000 if tile.rows == 1 else 30_000))
+
+    plain = tiles()
+    assert Tuner().choose("plain", plain, build).rows == 1
+    surprised = [replace(plain[0], surprise=9.0), *plain[1:]]
+    assert Tuner().choose("surprised", surprised, build).rows != 1
 
 
 def test_a_damaged_memory_counts_as_empty_and_a_locked_one_is_no_error(memory, tmp_path):

@@ -152,7 +152,8 @@ class Tile:
     """A tile, its predicted cost in cycles, and why it was chosen.
 
     ``sconv``: ``rows`` output channels × ``vectors`` of pixels, input channels in ``parts``.
-    ``dense``: ``rows`` pixels × ``vectors`` of output channels.
+    ``dense``: ``rows`` pixels × ``vectors`` of output channels. ``surprise`` is the share by which
+    it takes longer in a net than timed over and over.
     """
 
     op: str
@@ -162,6 +163,7 @@ class Tile:
     cycles: float
     lanes: int
     why: str
+    surprise: float = 0.0
 
     @property
     def kernel(self) -> str:
@@ -343,11 +345,14 @@ def rank_tiles(
     the dense convolution along channels is among them. The first tile says why it comes first.
     """
     tiles = candidates(isa, weights, groups, shape, skip)
-    cycles = tiles.cycles(costs_for(isa)) + tiles.surprises()
+    timed, surprises = tiles.cycles(costs_for(isa)), tiles.surprises()
+    cycles, shares = timed + surprises, surprises / timed
     sizes = np.stack([tiles.rows, tiles.vectors, tiles.parts], axis=1).tolist()
     ranked = [
-        Tile("sconv", rows, vectors, parts, cost, tiles.lanes, "")
-        for (rows, vectors, parts), cost in zip(sizes, cycles.tolist(), strict=True)
+        Tile("sconv", rows, vectors, parts, cost, tiles.lanes, "", share)
+        for (rows, vectors, parts), cost, share in zip(
+            sizes, cycles.tolist(), shares.tolist(), strict=True
+        )
     ]
     if size is not None and skip is None:
         for tile in dense_tiles(isa, weights, groups, *size):

@@ -187,7 +187,8 @@ class Scene:
     def runner(self, kernel: Any) -> Callable[[], object]:
         """Return a run of a kernel object."""
         given, result = self.planes
-        return lambda: kernel.run(self.arena, given, self.arena, result, None, 1, 1)
+        call: Callable[[], object] = kernel.bind(self.arena, given, self.arena, result, None, 1, 1)
+        return call
 
 
 def _fastest(run: Callable[[], object], seconds: float) -> float:

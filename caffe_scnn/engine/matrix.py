@@ -147,7 +147,7 @@ def spmm(
     result = np.empty((m, n), np.float32) if out is None else out
     if result.shape != (m, n) or result.dtype != np.float32 or not result.flags.c_contiguous:
         raise KernelError(f"out must be a C-contiguous float32 array of shape {(m, n)}")
-    packed.kernel(n).run(
+    packed.kernel(n).bind(
         packed._rows.hold(x),
         Planes(0, k, 1, n, n, 0, whole_vectors(n)),
         result.ravel(),
@@ -155,5 +155,5 @@ def spmm(
         None,
         1,
         threads_for(MULTIPLY_ADD * packed.nonzeros * n, resolve_threads(threads)),
-    )
+    )()
     return result

@@ -69,7 +69,8 @@ class Tuner:
         found = by_size.get(tuple(self.known.get(key, ())))  # type: ignore[arg-type]
         if found is not None:
             return replace(found, why="the fastest when it was timed before")
-        times = _time_in_turns([build(tile) for tile in tiles])
+        timed = _time_in_turns([build(tile) for tile in tiles])
+        times = [t * (1 + tile.surprise) for t, tile in zip(timed, tiles, strict=True)]
         best = min(range(len(tiles)), key=times.__getitem__)
         self.timed += 1
         found = tiles[best]

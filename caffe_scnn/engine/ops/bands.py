@@ -119,7 +119,7 @@ class BandsOp(Op):
         return [*found, *_kind(first).scratch(one_pass, of_pass)]
 
     def bind(self, arena: Float32) -> Callable[[], object]:
-        """Do everything that was planned."""
+        """Return a call that does everything that was planned."""
         whole = self.whole.planes()
         calls = [partial(clear_halo, arena, whole, self.whole.items, self.threads)]
         calls += [partial(clear_halo, arena, buffer.planes(), 1, 1) for buffer in self.buffers]

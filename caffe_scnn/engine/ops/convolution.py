@@ -135,7 +135,7 @@ class ConvolutionOp(Op):
         return in_turn(split, convolved)
 
     def bind(self, arena: Float32) -> Callable[[], object]:
-        """Split into phases if strided, then convolve."""
+        """Return a call that splits into phases if strided, then convolves."""
         planes, items = self.planes.planes(), self.planes.items
         residual = self.residual.planes() if self.residual else None
         convolved = self.convolution.bind(

@@ -86,7 +86,7 @@ class DepthwiseOp(Op):
         return self.convolution.bind(arena, given, rows.target, 1, self.threads, False)
 
     def bind(self, arena: Float32) -> Callable[[], object]:
-        """Convolve every plane."""
+        """Return a call that convolves every plane."""
         source, target = self.reads[0], self.writes[0]
         planes = source.planes(), target.planes()
         return self.convolution.bind(arena, *planes, source.items, self.threads)

@@ -63,7 +63,7 @@ class InnerProductOp(Op):
         return [Tensor((1, n, 1, rows), Border(aligned=True)) for n in (size, outputs)]
 
     def bind(self, arena: Float32) -> Callable[[], object]:
-        """Compute all rows."""
+        """Return a call that computes all rows."""
         source, target = self.reads[0].array(arena), self.writes[0].array(arena)
         # planes of one pixel that another layer reads with a halo do not lie side by side
         apart, direct = not source.flags.c_contiguous, self.writes[0].contiguous

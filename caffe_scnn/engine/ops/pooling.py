@@ -40,7 +40,7 @@ class PoolingOp(Op):
         return self._pooling(arena, given, target, pad, 1, halo=False)
 
     def bind(self, arena: Float32) -> Callable[[], object]:
-        """Pool every plane."""
+        """Return a call that pools every plane."""
         source, target = self.reads[0], self.writes[0]
         planes = source.planes(), target.planes()
         return self._pooling(arena, *planes, self.spec.pad, source.items, halo=True)

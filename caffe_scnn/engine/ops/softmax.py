@@ -36,7 +36,7 @@ class SoftmaxOp(Op):
             self.threads = threads_for(MOVED * math.prod(source.shape), context.threads)
 
     def bind(self, arena: Float32) -> Callable[[], object]:
-        """Compute the probabilities."""
+        """Return a call that computes the probabilities."""
         if self.isa:
             return Softmax(self.isa, arena, *self.planes, self.size, self.threads)
         return partial(self._across, arena)

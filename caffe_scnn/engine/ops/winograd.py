@@ -94,7 +94,7 @@ class WinogradOp(Op):
         return [Tensor((1, count * n, 1, plane), Border(aligned=True)) for n in planes]
 
     def bind(self, arena: Float32) -> Callable[[], object]:
-        """Convolve band after band."""
+        """Return a call that convolves band after band."""
         source, target = self.source.planes(), self.target.planes()
         residual = self.residual.planes() if self.residual else None
         items, threads, rows = self.source.items, self.threads, self.bands.rows
