@@ -185,13 +185,14 @@ def test_single_channels_come_by_falling_number_of_weights():
     weights = random_weights(np.random.default_rng(1), 40, 30, 0.3)
     weights[20:, 10:] = 0  # the second group has fewer
     for groups in (1, 2):
-        streams = stream(weights, Taps(np.tile(np.arange(30), (groups, 1))), 1)
+        streams = stream(weights, Taps(np.tile(np.arange(30), (groups, 1))), 1, by_length=True)
         (part,) = streams.parts
         count, size = np.diff(part.start), 40 // groups
         assert np.array_equal(count, np.count_nonzero(weights, axis=1)[streams.channel])
         for begin in range(0, 40, size):
             assert (np.diff(count[begin : begin + size]) <= 0).all()
             assert sorted(streams.channel[begin : begin + size]) == [*range(begin, begin + size)]
+    assert stream(weights, Taps(np.arange(30)[None]), 1).channel.tolist() == [*range(40)]
 
 
 def test_threads_get_rows_of_about_equal_work():

@@ -116,17 +116,21 @@ class Streams:
 
 
 def block_channels(
-    weights: Float32, groups: int, rows: int, skip: NDArray[np.bool_]
+    weights: Float32,
+    groups: int,
+    rows: int,
+    skip: NDArray[np.bool_],
+    by_length: bool = False,
 ) -> NDArray[np.int32]:
     """Deal the output channels of each group into blocks of ``rows``; -1 fills the last block.
 
-    Channels in ``skip`` are not computed at all. Single channels come by falling number of weights,
-    so that the processor foresees where most sums end. Of several channels those without weights
-    come last in their group: so they make blocks of their own, which hold nothing.
+    Channels in ``skip`` are not computed at all. Single channels may come by falling number of
+    weights (``by_length``). Of several channels those without weights come last in their group: so
+    they make blocks of their own, which hold nothing.
     """
     blocks = []
     count = np.count_nonzero(weights, axis=1)
-    place = -count if rows == 1 else count == 0
+    place = -count * by_length if rows == 1 else count == 0
     for group in np.arange(len(weights), dtype=np.int32).reshape(groups, -1):
         kept = group[~skip[group]]
         kept = kept[np.argsort(place[kept], kind="stable")]
@@ -141,6 +145,7 @@ def stream(
     rows: int,
     parts: int = 1,
     skip: NDArray[np.bool_] | None = None,
+    by_length: bool = False,
 ) -> Streams:
     """Pack a weight matrix.
 
@@ -155,10 +160,13 @@ def stream(
         Into how many ranges the input channels are cut.
     skip : bool ndarray of shape (channels,), optional
         Channels that nobody reads.
+    by_length : bool
+        Single channels come by falling number of weights, so that the processor foresees where
+        most sums end. Planes of a result that leaves the cache are better written in their order.
     """
     groups = taps.offset.shape[0]
     skip = np.zeros(len(weights), bool) if skip is None else skip
-    channel = block_channels(weights, groups, rows, skip)
+    channel = block_channels(weights, groups, rows, skip, by_length)
     group_of = np.maximum(channel[:, 0], 0) // (len(weights) // groups)
     unit = WIDE_UNIT if not (taps.offset % (1 << WIDE_UNIT)).any() else 0
     packed = [

@@ -26,6 +26,8 @@ from caffe_scnn.engine.tune import TRIED
 from caffe_scnn.layers.base import ConvolutionSpec
 
 Kernel = Convolution | DenseConvolution
+# Bytes of a layer's maps up to which its rows are better in the order of their length.
+NEAR_MAPS = 2 << 20
 
 
 class ConvolutionOp(Op):
@@ -52,13 +54,15 @@ class ConvolutionOp(Op):
         placed = store_cycles(run.width, run.pitch, run.out_pitch)
         shape = Shape(run.size, self.planes.channels, int(np.ptp(tap)), placed)
         finish = finish_of(spec.bias, node.finish)
+        maps = 4 * (self.planes.channels * self.planes.plane + len(weights) * run.size)
+        near = maps <= NEAR_MAPS
 
         def pack(tile: Tile) -> tuple[Kernel, int]:
             if tile.op == "program":
                 return program_convolution(context.isa, weights, taps, run, finish, base)
             if tile.op == "dense":
                 return dense_convolution(context.isa, tile, weights, taps, finish, base)
-            streams = stream(weights, taps, tile.rows, tile.parts, context.unread)
+            streams = stream(weights, taps, tile.rows, tile.parts, context.unread, near)
             kernel = convolution(
                 context.isa,
                 tile.lanes,
