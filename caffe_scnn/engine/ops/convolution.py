@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_scnn._kernels import Convolution, DenseConvolution
+from caffe_scnn._kernels import Convolution, DenseConvolution, Planes
 from caffe_scnn.engine.arena import allocate
 from caffe_scnn.engine.choose import Shape, Tile, rank_tiles, store_cycles
 from caffe_scnn.engine.codegen import can_program, program_convolution, program_tile
@@ -128,27 +128,33 @@ class ConvolutionOp(Op):
 
     def part(self, rows: Rows, arena: Float32) -> Callable[[], object]:
         """Return a call that computes some rows."""
-        convolve, threads, row = self.convolution.bind, self.threads, rows.row
-        target, residual = rows.target, rows.residual
-        if not self.phases:
-            given = rows_of(rows.source, rows.item, row)
-            return convolve(arena, given, arena, target, residual, 1, threads, False)
-        planes, whole = self.planes.planes(), rows_of(rows.source, rows.item)
-        split = partial(self.phases.run, arena, whole, planes, 1, threads, row)
-        convolved = convolve(arena, planes, arena, target, residual, 1, threads, False)
-        return in_turn(split, convolved)
+        given = rows_of(rows.source, rows.item, 0 if self.phases else rows.row)
+        return self._call(arena, given, rows.target, rows.residual, 1, rows.row, halo=False)
 
     def bind(self, arena: Float32) -> Callable[[], object]:
-        """Return a call that splits into phases if strided, then convolves."""
-        planes, items = self.planes.planes(), self.planes.items
+        """Return a call that computes all rows."""
         residual = self.residual.planes() if self.residual else None
-        convolved = self.convolution.bind(
-            arena, planes, arena, self.target.planes(), residual, items, self.threads
-        )
+        given, target = self.source.planes(), self.target.planes()
+        return self._call(arena, given, target, residual, self.source.items, 0, halo=True)
+
+    def _call(
+        self,
+        arena: Float32,
+        given: Planes,
+        target: Planes,
+        residual: Planes | None,
+        items: int,
+        row: int,
+        *,
+        halo: bool,
+    ) -> Callable[[], object]:
+        """Split into phases from a row on if strided, then convolve."""
+        threads, convolve = self.threads, self.convolution.bind
         if not self.phases:
-            return convolved
-        source = self.source.planes()
-        split = partial(self.phases.run, arena, source, planes, items, self.threads)
+            return convolve(arena, given, arena, target, residual, items, threads, halo)
+        planes = self.planes.planes()
+        split = partial(self.phases.run, arena, given, planes, items, threads, row)
+        convolved = convolve(arena, planes, arena, target, residual, items, threads, halo)
         return in_turn(split, convolved)
 
 
