@@ -93,6 +93,7 @@ cdef extern from "scnn.h" nogil:
         float share, beta
     ctypedef void (*scnn_lrn_within_fn)(const scnn_lrn_within *, const float *, float *,
                                         float *) noexcept nogil
+    ctypedef void (*scnn_rows_fn)(const float *, float *, int32_t, int32_t, int64_t) noexcept nogil
     ctypedef void (*scnn_softmax_fn)(const float *, float *, int64_t) noexcept nogil
     ctypedef void (*scnn_affine_fn)(const float *, float *, int64_t, float, float, float, float,
                                     float) noexcept nogil

@@ -13,6 +13,7 @@ INLINE uint32_t ISA(lanes_left)(int left)
 #include "f32_lrn_body.h"
 #include "f32_phase_body.h"
 #include "f32_pool_body.h"
+#include "f32_rows_body.h"
 #include "f32_softmax_body.h"
 #include "f32_spmv_body.h"
 #include "f32_spp_body.h"

@@ -256,6 +256,56 @@ cdef void halos(float *data, Planes dst, int items, int threads) noexcept:
                   + task % dst.channels * dst.plane, dst)
 
 
+@cython.final
+cdef class Feed:
+    """Writes an array into planes, whose halo becomes zero, at each call.
+
+    Parameters
+    ----------
+    isa : str
+    arena : float32 ndarray
+    dst : Planes
+    items, threads : int
+
+    Raises
+    ------
+    KernelError
+        The planes lie outside the arena; when called: the array has another size.
+    """
+
+    cdef scnn_rows_fn kernel
+    cdef float[::1] arena
+    cdef Planes dst
+    cdef int items, threads
+
+    def __init__(self, str isa, float[::1] arena not None, Planes dst not None, int items,
+                 int threads):
+        self.kernel = <scnn_rows_fn>find("rows", isa).run
+        self.arena, self.dst, self.items, self.threads = arena, dst, items, threads
+        check(arena, dst, items)
+
+    def __call__(self, const float[::1] values not None):
+        """Write the values, which lie item by item, channel by channel, row by row."""
+        cdef int64_t task, tasks = <int64_t>self.items * self.dst.channels
+        cdef int64_t pixels = <int64_t>self.dst.height * self.dst.width
+        if values.shape[0] != tasks * pixels:
+            raise KernelError(f"{values.shape[0]} values for {tasks} planes of {pixels} pixels")
+        if self.threads == 1:
+            with nogil:
+                for task in range(tasks):
+                    self.plane(&values[0] + task * pixels, task)
+            return
+        for task in prange(tasks, nogil=True, num_threads=self.threads, schedule="static"):
+            self.plane(&values[0] + task * pixels, task)
+
+    cdef void plane(self, const float *values, int64_t task) noexcept nogil:
+        cdef int64_t item = task // self.dst.channels, channel = task % self.dst.channels
+        cdef float *plane = &self.arena[0] + self.dst.at + item * self.dst.item
+        plane = plane + channel * self.dst.plane
+        zero_halo(plane, self.dst)
+        self.kernel(values, plane + self.dst.lead, self.dst.height, self.dst.width, self.dst.pitch)
+
+
 def clear_halo(float[::1] arena not None, Planes dst not None, int items, int threads):
     """Set everything but the pixels of planes to zero."""
     check(arena, dst, items)

@@ -196,6 +196,10 @@ typedef struct {
 typedef void (*scnn_phase_fn)(const scnn_phase *phase, const float *in, float *out, int32_t top,
                               int32_t left);
 
+/* Copy of `height` rows of `width` floats that lie side by side to places `pitch` apart. */
+typedef void (*scnn_rows_fn)(const float *in, float *out, int32_t height, int32_t width,
+                             int64_t pitch);
+
 /* Max pooling of windows of a map into pyramids of bins. Cells hold SCNN_SPP_CHANNELS channels side
  * by side: map[(y * width + x) * SCNN_SPP_CHANNELS + c]. Tables lie one behind the other, `table`
  * floats apart: a cell of table k is the maximum of 2^k cells, its own and those below it; table 0 is

@@ -457,12 +457,33 @@ def test_phase_planes(isa, stride, pad):
         assert np.array_equal(got[:, :, p], want)
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("width", [1, 4, 13, 16, 17, 32, 47])
+@pytest.mark.parametrize("border", [Border(), Border(1, 2, True), Border(0, 1, True, 3)])
+def test_feed(isa, width, border):
+    target = place((2, 3, 5, width), border, 4)
+    x = np.random.default_rng(8).standard_normal(target.shape).astype(np.float32)
+    for threads in (1, 2):
+        arena = np.full(target.at + target.size + 16, CANARY)
+        feed = _kernels.Feed(isa, arena, target.planes(), 2, threads)
+        feed(x.ravel())
+        assert np.array_equal(target.array(arena), x)
+        if border.halo:
+            assert (halo_of(target, arena) == 0).all()
+        assert (arena[:4] == CANARY).all()
+        assert (arena[target.at + target.size :] == CANARY).all()
+    with pytest.raises(KernelError, match=f"values for 6 planes of {5 * width} pixels"):
+        feed(x.ravel()[1:])
+
+
 def test_operands_outside_their_memory_are_refused():
     arena = np.zeros(100, np.float32)
     inside, outside = Planes(0, 1, 2, 5, 5, 0, 10), Planes(91, 1, 2, 5, 5, 0, 10)
     one = np.ones(1, np.float32)
     with pytest.raises(KernelError, match="planes end at 101"):
         _kernels.affine("scalar", arena, inside, outside, one, one, one, 0, 1, 1, 1)
+    with pytest.raises(KernelError, match="planes end at 101"):
+        _kernels.Feed("scalar", arena, outside, 1, 1)
     with pytest.raises(KernelError, match="overlap"):
         Planes(0, 1, 2, 5, 4, 0, 10)
     taps = Taps(np.array([[0, 95]]))

@@ -16,7 +16,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_scnn._kernels import clear_halo
+from caffe_scnn._kernels import Feed, clear_halo
 from caffe_scnn.engine.arena import Storage, allocate, place
 from caffe_scnn.engine.choose import Tile
 from caffe_scnn.engine.fuse import fuse
@@ -27,6 +27,7 @@ from caffe_scnn.engine.ops.filter import FilterOp
 from caffe_scnn.engine.ops.ragged import RaggedOp
 from caffe_scnn.engine.pitches import widened
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
+from caffe_scnn.engine.threads import MOVED, threads_for
 from caffe_scnn.engine.tune import Tuner
 from caffe_scnn.engine.winograd import Choice, cheapest, use_winograd
 from caffe_scnn.layers.base import ConcatSpec, ConvolutionSpec, InnerProductSpec, ViewSpec
@@ -45,6 +46,8 @@ class Plan:
         Outputs whose number of items a layer decides while it runs.
     size : int
         Floats of the arena.
+    feeds : dict of str to Feed
+        What writes each input into the arena.
     calls : list of callable
         Of the steps, each with the arena.
     """
@@ -55,6 +58,7 @@ class Plan:
     counts: dict[str, FilterOp | RaggedOp]
     size: int
     arena: Float32 = field(repr=False)
+    feeds: dict[str, Feed] = field(repr=False)
     calls: list[Callable[[], object]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -77,11 +81,11 @@ class Plan:
 
     def feed(self, arrays: dict[str, Float32]) -> None:
         """Write the inputs into the arena."""
-        for name in self.inputs:
-            np.copyto(self.input(name), arrays[name])
+        for name, feed in self.feeds.items():
+            feed(np.ravel(arrays[name]))
 
     def input(self, name: str) -> Float32:
-        """Return where an input is to be written before a run; its halo is zero then."""
+        """Return where an input may be written instead of fed; its halo is zero then."""
         tensor = self.inputs[name]
         clear_halo(self.arena, tensor.planes(), tensor.items, 1)
         return tensor.array(self.arena)
@@ -133,14 +137,25 @@ def build_plan(
         if isinstance(op, FilterOp | RaggedOp):
             deciding = [op]
         counted.update((value, step) for step in deciding[:1] for value in node.writes)
+    inputs = {name: memory.tensors[value] for name, value in program.inputs.items()}
+    arena = allocate(size)
     return Plan(
         steps,
-        {name: memory.tensors[value] for name, value in program.inputs.items()},
+        inputs,
         {name: memory.tensors[value] for name, value in program.wanted.items()},
         {name: counted[value] for name, value in program.wanted.items() if value in counted},
         size,
-        allocate(size),
+        arena,
+        {name: _feed(tensor, arena, isa, threads) for name, tensor in inputs.items()},
     )
+
+
+def _feed(tensor: Tensor, arena: Float32, isa: str, threads: int) -> Feed:
+    """Return what writes an input into the arena."""
+    threads = threads_for(tensor.size * MOVED, threads)
+    if tensor.contiguous:
+        return Feed(isa, arena, tensor.run(), 1, threads)
+    return Feed(isa, arena, tensor.planes(), tensor.items, threads)
 
 
 def _timed_form(isa: str, threads: int, tuner: Tuner) -> Choice:
