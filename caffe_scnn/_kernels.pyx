@@ -227,6 +227,7 @@ cdef dict numbers = {kernel[1:5]: index for index, kernel in enumerate(kernels()
 # One file for each kind of kernel; the order is that in which they use each other.
 include "planes.pxi"
 include "phases.pxi"
+include "operands.pxi"
 include "convolution.pxi"
 include "dense_convolution.pxi"
 include "winograd.pxi"

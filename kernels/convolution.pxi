@@ -213,19 +213,13 @@ cdef class Convolution:
         KernelError
             An operand lies outside its memory.
         """
-        cdef int64_t begin = src.at + src.lead + self.base
-        cdef int64_t end = (begin + (items - 1) * src.item + self.reach
-                            + <int64_t>self.run_vectors * self.lanes)
-        check(memory, src, items)
-        check(target, dst, items)
-        if (begin < 0 or end > memory.shape[0] or self.top_channel >= dst.channels
-                or dst.lead + self.write_low < 0 or dst.lead + self.write_high > dst.plane):
-            raise KernelError("a convolution reaches outside its planes")
-        check_residual(target, residual, dst, items)
         cdef ConvolutionCall call = ConvolutionCall.__new__(ConvolutionCall)
-        call.convolution, call.memory, call.target = self, memory, target
-        call.src, call.dst, call.residual = src, dst, residual
-        call.begin, call.items, call.threads, call.halo = begin, items, threads, halo
+        call.convolution = self
+        call.hold(memory, src, self.base, target, dst, residual, items, threads, halo)
+        if (call.reads_outside(self.reach + <int64_t>self.run_vectors * self.lanes)
+                or self.top_channel >= dst.channels or dst.lead + self.write_low < 0
+                or dst.lead + self.write_high > dst.plane):
+            raise KernelError("a convolution reaches outside its planes")
         return call
 
     cdef float[:, ::1] memory_for_sums(self, int threads):
@@ -264,7 +258,6 @@ cdef class Convolution:
             self.table[vectors](&self.matrix[part], begin, end, x + item * x_item, first,
                                 out + dst.lead, residual, dst.plane, &self.store, partial)
 
-
     cdef void run_program(self, int begin, int end, const float *x, int first, float *out,
                           const float *residual, int64_t out_plane, float *sums) noexcept nogil:
         """Let the program sum up rows [begin, end), block by block; finish and store them."""
@@ -278,19 +271,10 @@ cdef class Convolution:
 
 
 @cython.final
-cdef class ConvolutionCall:
+cdef class ConvolutionCall(Operands):
     """A convolution with its operands (``Convolution.bind``)."""
 
     cdef Convolution convolution
-    cdef const float[::1] memory
-    cdef float[::1] target
-    cdef Planes src, dst, residual
-    cdef int64_t begin
-    cdef int items, threads
-    cdef bint halo
-
-    def __init__(self):
-        raise TypeError("Convolution.bind makes these")
 
     def __call__(self):
         """Compute."""
@@ -299,15 +283,12 @@ cdef class ConvolutionCall:
         cdef int chunks = conv.chunk.shape[0] - 1
         cdef int tiles = (conv.run_vectors + conv.vectors - 1) // conv.vectors
         cdef int64_t task, tasks = <int64_t>self.items * chunks * tiles
-        cdef int64_t item = self.src.item, added_item = 0
-        cdef const float *x = &self.memory[0] + self.begin
-        cdef float *y = &self.target[0] + dst.at
-        cdef const float *added = NULL
+        cdef int64_t item = self.src.item, added_item = self.added_item()
+        cdef const float *x = self.input()
+        cdef const float *added = self.added()
+        cdef float *y = self.output()
         cdef bint halo = self.halo
         cdef float[:, ::1] partial = conv.memory_for_sums(self.threads)
-        if self.residual is not None:
-            added = &self.target[0] + self.residual.at + self.residual.lead
-            added_item = self.residual.item
         if self.threads == 1 or tasks == 1:
             with nogil:
                 for task in range(tasks):

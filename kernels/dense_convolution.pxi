@@ -81,18 +81,12 @@ cdef class DenseConvolution:
         KernelError
             An operand lies outside its memory.
         """
-        cdef int64_t begin = src.at + src.lead + self.base
-        cdef int64_t end = (begin + (items - 1) * src.item + (dst.height - 1) * src.pitch
-                            + dst.width + self.reach)
-        check(memory, src, items)
-        check(target, dst, items)
-        if begin < 0 or end > memory.shape[0] or self.channels > dst.channels:
-            raise KernelError("a dense convolution reaches outside its planes")
-        check_residual(target, residual, dst, items)
         cdef DenseConvolutionCall call = DenseConvolutionCall.__new__(DenseConvolutionCall)
-        call.convolution, call.memory, call.target = self, memory, target
-        call.src, call.dst, call.residual = src, dst, residual
-        call.begin, call.items, call.threads, call.halo = begin, items, threads, halo
+        call.convolution = self
+        call.hold(memory, src, self.base, target, dst, residual, items, threads, halo)
+        if (call.reads_outside((dst.height - 1) * src.pitch + dst.width + self.reach)
+                or self.channels > dst.channels):
+            raise KernelError("a dense convolution reaches outside its planes")
         return call
 
     cdef void strip(self, int64_t task, int64_t strips, int rows, int64_t items, const float *x,
@@ -141,19 +135,10 @@ cdef class DenseConvolution:
 
 
 @cython.final
-cdef class DenseConvolutionCall:
+cdef class DenseConvolutionCall(Operands):
     """A dense convolution with its operands (``DenseConvolution.bind``)."""
 
     cdef DenseConvolution convolution
-    cdef const float[::1] memory
-    cdef float[::1] target
-    cdef Planes src, dst, residual
-    cdef int64_t begin
-    cdef int items, threads
-    cdef bint halo
-
-    def __init__(self):
-        raise TypeError("DenseConvolution.bind makes these")
 
     def __call__(self):
         """Compute."""
@@ -162,14 +147,11 @@ cdef class DenseConvolutionCall:
         # rows that one tile can hold as a whole are computed two at a time
         cdef int rows = 2 if dst.width <= conv.pixels and conv.pairs[dst.width] != NULL else 1
         cdef int64_t items = self.items, strips = items * ((dst.height + rows - 1) // rows)
-        cdef int64_t task, tasks = conv.blocks * strips, added_item = 0
-        cdef const float *x = &self.memory[0] + self.begin
-        cdef float *y = &self.target[0] + dst.at
-        cdef const float *added = NULL
+        cdef int64_t task, tasks = conv.blocks * strips, added_item = self.added_item()
+        cdef const float *x = self.input()
+        cdef const float *added = self.added()
+        cdef float *y = self.output()
         cdef bint halo = self.halo
-        if self.residual is not None:
-            added = &self.target[0] + self.residual.at + self.residual.lead
-            added_item = self.residual.item
         if self.threads == 1:
             with nogil:
                 for task in range(tasks):

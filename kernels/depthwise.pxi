@@ -57,21 +57,19 @@ cdef class Depthwise:
         cdef int64_t across = (dst.width + self.lanes - 1) // self.lanes * self.lanes
         cdef int64_t below = (<int64_t>(dst.height - 1) * spec.stride_h
                               + (spec.kernel_h - 1) * spec.dilation_h)
-        cdef int64_t begin = src.lead - self.pad_h * src.pitch - self.pad_w
-        cdef int64_t last = (src.end(items) - src.plane + begin + below * src.pitch
-                             + across * spec.stride_w + (spec.kernel_w - 1) * spec.dilation_w
-                             + self.lanes)
-        check(arena, src, items)
-        check(arena, dst, items)
-        if (begin < 0 or last > arena.shape[0] or dst.channels != self.weights.shape[0]
-                or dst.channels % src.channels):
+        cdef int64_t base = -self.pad_h * src.pitch - self.pad_w
+        cdef int64_t reach = ((src.channels - 1) * src.plane + below * src.pitch
+                              + across * spec.stride_w + (spec.kernel_w - 1) * spec.dilation_w
+                              + self.lanes)
+        cdef DepthwiseCall call = DepthwiseCall.__new__(DepthwiseCall)
+        call.convolution = self
+        call.hold(arena, src, base, arena, dst, None, items, threads, halo)
+        if (src.lead + base < 0 or call.reads_outside(reach)
+                or dst.channels != self.weights.shape[0] or dst.channels % src.channels):
             raise KernelError("a depthwise convolution reaches outside its planes")
         spec.out_height, spec.out_width = dst.height, dst.width
         spec.in_pitch, spec.out_pitch = src.pitch, dst.pitch
-        cdef DepthwiseCall call = DepthwiseCall.__new__(DepthwiseCall)
-        call.convolution, call.arena, call.src, call.dst = self, arena, src, dst
-        call.geometry, call.begin = spec, src.at + begin
-        call.items, call.threads, call.halo = items, threads, halo
+        call.geometry = spec
         return call
 
     cdef void plane(self, const scnn_dwconv *spec, int64_t item, int64_t output, const float *x,
@@ -87,19 +85,11 @@ cdef class Depthwise:
 
 
 @cython.final
-cdef class DepthwiseCall:
+cdef class DepthwiseCall(Operands):
     """A depthwise convolution with its operands (``Depthwise.bind``)."""
 
     cdef Depthwise convolution
-    cdef float[::1] arena
-    cdef Planes src, dst
     cdef scnn_dwconv geometry
-    cdef int64_t begin
-    cdef int items, threads
-    cdef bint halo
-
-    def __init__(self):
-        raise TypeError("Depthwise.bind makes these")
 
     def __call__(self):
         """Compute."""
@@ -107,8 +97,8 @@ cdef class DepthwiseCall:
         cdef Planes src = self.src, dst = self.dst
         cdef const scnn_dwconv *spec = &self.geometry
         cdef int64_t task, tasks = <int64_t>self.items * dst.channels
-        cdef const float *x = &self.arena[0] + self.begin
-        cdef float *y = &self.arena[0] + dst.at
+        cdef const float *x = self.input()
+        cdef float *y = self.output()
         cdef bint halo = self.halo
         if self.threads == 1:
             with nogil:

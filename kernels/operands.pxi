@@ -1,0 +1,50 @@
+# What a bound convolution computes with.
+
+
+cdef class Operands:
+    """Where a convolution reads and writes, checked once; ``bind`` of a convolution makes these.
+
+    ``begin`` is where the tap of offset 0 meets the first pixel.
+    """
+
+    cdef const float[::1] memory
+    cdef float[::1] target
+    cdef Planes src, dst, residual
+    cdef int64_t begin
+    cdef int items, threads
+    cdef bint halo
+
+    def __init__(self):
+        raise TypeError("a convolution's bind makes these")
+
+    cdef int hold(self, const float[::1] memory, Planes src, int64_t base, float[::1] target,
+                  Planes dst, Planes residual, int items, int threads, bint halo) except -1:
+        """Check planes against their memory, and keep them."""
+        check(memory, src, items)
+        check(target, dst, items)
+        check_residual(target, residual, dst, items)
+        self.memory, self.target = memory, target
+        self.src, self.dst, self.residual = src, dst, residual
+        self.begin = src.at + src.lead + base
+        self.items, self.threads, self.halo = items, threads, halo
+        return 0
+
+    cdef bint reads_outside(self, int64_t reach):
+        """Whether ``reach`` floats from the first tap of the last item on leave the memory."""
+        cdef int64_t end = self.begin + (self.items - 1) * self.src.item + reach
+        return self.begin < 0 or end > self.memory.shape[0]
+
+    cdef const float *input(self):
+        return &self.memory[0] + self.begin
+
+    cdef float *output(self):
+        return &self.target[0] + self.dst.at
+
+    cdef const float *added(self):
+        """The first pixel of what is added, or NULL."""
+        if self.residual is None:
+            return NULL
+        return &self.target[0] + self.residual.at + self.residual.lead
+
+    cdef int64_t added_item(self):
+        return 0 if self.residual is None else self.residual.item
