@@ -31,6 +31,11 @@ cdef extern from *:
     int scnn_openmp() nogil
     int scnn_processors() nogil
 
+cdef extern from "denormals.h" nogil:
+    uint32_t SCNN_FLUSH
+    uint32_t scnn_float_mode()
+    void scnn_set_float_mode(uint32_t mode, int threads)
+
 cdef extern from "scnn.h" nogil:
     int SCNN_AHEAD
     ctypedef struct scnn_matrix:
@@ -225,6 +230,7 @@ cdef dict numbers = {kernel[1:5]: index for index, kernel in enumerate(kernels()
 
 
 # One file for each kind of kernel; the order is that in which they use each other.
+include "denormals.pxi"
 include "planes.pxi"
 include "phases.pxi"
 include "operands.pxi"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import platform
 
 import numpy as np
 import pytest
 
+from caffe_scnn._kernels import Planes, clear_halo
 from caffe_scnn.engine import Executor, choose, pack, spmm
 from caffe_scnn.engine.choose import Shape, choose_tile
 from caffe_scnn.engine.tensor import ALIGNMENT, SAME_SETS, Border, Tensor
@@ -412,6 +414,35 @@ def test_a_run_leaves_nothing_behind():
     first = executor.run(quiet)
     executor.run(loud)
     assert np.array_equal(executor.run(quiet)["b"], first["b"])
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="a mode of x86-64 processors")
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("density", [1.0, 0.1])
+def test_denormal_weights_count_as_zero_and_the_caller_keeps_its_own(threads, density):
+    """Intel's processors take a hundred times as long for each of them."""
+    text = INPUT % "dim: 4 dim: 8 dim: 30 dim: 30" + conv(
+        "c", "data", "c", "num_output: 32 kernel_size: 3"
+    )
+    net = net_of(text, density=density)
+    weights = net.layer("c").blobs[0]
+    weights *= np.float32(1e-40)  # and the bias stays
+    assert 0 < np.abs(weights).max() < np.finfo(np.float32).tiny
+    data = np.full((4, 8, 30, 30), 1e38, np.float32)  # which would make 0.01 of them
+    executor = Executor(net, threads=threads)
+    plan = executor.plan({"data": data.shape})
+    planes = Planes(0, 64, 1, 1, 1, 1, 3)  # threads that begin here begin with the caller's mode
+    clear_halo(np.empty(192, np.float32), planes, 1, threads)
+    plan.feed({"data": data})
+    plan.run()
+    found = plan.fetch()["c"]
+    assert (found == net.layer("c").blobs[1][:, None, None]).all()
+    executor.profile({"data": data}, 1)
+    tiny = np.array([1e-40], np.float32)
+    assert (tiny * np.float32(1e30) > 0).all()
+    product = spmm(pack(weights.reshape(32, -1)), np.full((72, 64), 1e30), threads=threads)
+    assert (product == 0).all()
+    assert (tiny * np.float32(1e30) > 0).all()
 
 
 def test_what_is_asked_for_must_exist():

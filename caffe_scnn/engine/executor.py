@@ -184,10 +184,11 @@ class Executor:
         times: list[list[float]] = [[] for _ in plan.steps]
         for _ in range(repeat + 1):
             plan.feed(arrays)
-            for call, samples in zip(plan.calls, times, strict=True):
-                begin = time.perf_counter()
-                call()
-                samples.append(1e3 * (time.perf_counter() - begin))
+            with plan.flush:
+                for call, samples in zip(plan.calls, times, strict=True):
+                    begin = time.perf_counter()
+                    call()
+                    samples.append(1e3 * (time.perf_counter() - begin))
         return [
             StepTime(step, median(samples[1:]), min(samples[1:]))
             for step, samples in zip(plan.steps, times, strict=True)

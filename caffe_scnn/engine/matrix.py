@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caffe_scnn import _kernels
-from caffe_scnn._kernels import Convolution, Planes
+from caffe_scnn._kernels import Convolution, FlushToZero, Planes
 from caffe_scnn.engine.arena import allocate
 from caffe_scnn.engine.choose import Shape, choose_tile
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
@@ -147,13 +147,16 @@ def spmm(
     result = np.empty((m, n), np.float32) if out is None else out
     if result.shape != (m, n) or result.dtype != np.float32 or not result.flags.c_contiguous:
         raise KernelError(f"out must be a C-contiguous float32 array of shape {(m, n)}")
-    packed.kernel(n).bind(
+    threads = threads_for(MULTIPLY_ADD * packed.nonzeros * n, resolve_threads(threads))
+    call = packed.kernel(n).bind(
         packed._rows.hold(x),
         Planes(0, k, 1, n, n, 0, whole_vectors(n)),
         result.ravel(),
         Planes(0, m, 1, n, n, 0, n),
         None,
         1,
-        threads_for(MULTIPLY_ADD * packed.nonzeros * n, resolve_threads(threads)),
-    )()
+        threads,
+    )
+    with FlushToZero(threads):
+        call()
     return result

@@ -16,7 +16,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_scnn._kernels import Feed, clear_halo
+from caffe_scnn._kernels import Feed, FlushToZero, clear_halo
 from caffe_scnn.engine.arena import Storage, allocate, place
 from caffe_scnn.engine.choose import Tile
 from caffe_scnn.engine.fuse import fuse
@@ -48,6 +48,8 @@ class Plan:
         Floats of the arena.
     feeds : dict of str to Feed
         What writes each input into the arena.
+    flush : FlushToZero
+        While steps run, denormal numbers count as zero.
     calls : list of callable
         Of the steps, each with the arena.
     """
@@ -59,6 +61,7 @@ class Plan:
     size: int
     arena: Float32 = field(repr=False)
     feeds: dict[str, Feed] = field(repr=False)
+    flush: FlushToZero = field(repr=False)
     calls: list[Callable[[], object]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -104,8 +107,9 @@ class Plan:
 
     def run(self) -> None:
         """Run every step on what was fed."""
-        for call in self.calls:
-            call()
+        with self.flush:
+            for call in self.calls:
+                call()
 
 
 def build_plan(
@@ -147,6 +151,7 @@ def build_plan(
         size,
         arena,
         {name: _feed(tensor, arena, isa, threads) for name, tensor in inputs.items()},
+        FlushToZero(threads),
     )
 
 
