@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import numpy as np
 import pytest
 
@@ -214,6 +216,16 @@ def test_schedules():
     assert Training(schedule="constant").factor(70, 90) == 1.0
     assert Training(steps=7).total(100) == 7
     assert Training(epochs=2.5).total(100) == 250
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="a mode of x86-64 processors")
+def test_denormal_numbers_count_as_zero_while_it_runs():
+    tiny, large = torch.tensor([1e-40]), torch.tensor([1e30])
+    found = []
+    trainer = trainer_of(BASIC.format(epochs=1, rate=0.01))
+    trainer.run(on_step=lambda *_: found.append(float(tiny * large)))
+    assert found == [0.0] * len(found) != []
+    assert float(tiny * large) > 0
 
 
 def test_statistics_of_batches_are_learnt_only_on_request():

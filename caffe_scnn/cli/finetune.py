@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 import numpy as np
 
+from caffe_scnn._kernels import FlushToZero
 from caffe_scnn.batch import ModelFiles
 from caffe_scnn.calibrate.agreement import Agreement, agreement, answer
 from caffe_scnn.cli.finetune_progress import Follower
@@ -199,7 +200,7 @@ def command(
     wishes = FinetuneRecipe.read(recipe) if recipe else FinetuneRecipe()
     guide = load(teacher, teacher_weights) if teacher and teacher_weights else None
 
-    with join_team(device) as team, _threads(threads), _quiet(not team.leads):
+    with join_team(device) as team, _threads(threads), FlushToZero(1), _quiet(not team.leads):
 
         def action(model: ModelFiles) -> Report:
             work = Work(model, opening.load(model), wishes, guide, sources, place, team)
