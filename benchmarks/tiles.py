@@ -16,7 +16,7 @@ from itertools import product
 from pathlib import Path
 
 from caffe_scnn import _kernels
-from caffe_scnn.engine.choose import COSTS
+from caffe_scnn.engine.choose import shipped_costs
 from caffe_scnn.engine.fit_costs import LAYERS, Layer, fit, measure, regrets
 
 MORE_LAYERS = (
@@ -45,7 +45,7 @@ def main() -> None:
         if options.times:
             options.times.write_bytes(pickle.dumps(measured))
     for name, costs in (
-        ("now", COSTS[options.isa]),
+        ("now", shipped_costs(options.isa)),
         ("fitted", fit(options.isa, measured, trials=12)),
     ):
         regret = regrets(costs, measured)

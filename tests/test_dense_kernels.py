@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from caffe_scnn import _kernels
+from caffe_scnn.engine import choose
 from caffe_scnn.engine.choose import (
+    COSTS,
     Shape,
     Tile,
     candidates,
-    costs_for,
     dense_tiles,
     rank_tiles,
 )
@@ -120,7 +121,13 @@ def test_groups_slopes_clamps_and_residuals(threads):
     assert (np.abs(got - want) <= limit).all()
 
 
-def test_dense_layers_choose_it_and_sparse_ones_do_not():
+@pytest.fixture
+def costs_of_the_table(monkeypatch):
+    """Choose as on the processor whose costs are the default, whatever this one is."""
+    monkeypatch.setattr(choose, "costs_for", COSTS.__getitem__)
+
+
+def test_dense_layers_choose_it_and_sparse_ones_do_not(costs_of_the_table):
     rng = np.random.default_rng(0)
     isa = TILES[0][0]
     weights = rng.standard_normal((256, 1152)).astype(np.float32)
@@ -130,20 +137,24 @@ def test_dense_layers_choose_it_and_sparse_ones_do_not():
     assert rank_tiles(isa, weights, 1, shape, None, (14, 14))[0].op == "sconv"
 
 
+def along_channels(weights, groups, height, width):
+    isa = TILES[0][0]
+    return dense_tiles(isa, weights, groups, height, width, COSTS[isa].dense)
+
+
 def test_columns_without_weights_cost_nothing():
     rng = np.random.default_rng(0)
-    isa = TILES[0][0]
     weights = rng.standard_normal((64, 90)).astype(np.float32)
-    (whole,) = dense_tiles(isa, weights, 1, 14, 14)
+    (whole,) = along_channels(weights, 1, 14, 14)
     weights[:, ::2] = 0
-    (half,) = dense_tiles(isa, weights, 1, 14, 14)
+    (half,) = along_channels(weights, 1, 14, 14)
     assert half.cycles < 0.6 * whole.cycles
 
 
 def test_two_short_rows_cost_less_than_twice_one():
     weights = np.random.default_rng(0).standard_normal((64, 90)).astype(np.float32)
     for width, shared in ((7, True), (8, False)):
-        (one,), (two,) = (dense_tiles(TILES[0][0], weights, 1, rows, width) for rows in (1, 2))
+        (one,), (two,) = (along_channels(weights, 1, rows, width) for rows in (1, 2))
         assert (two.cycles < 2 * one.cycles) == shared
 
 
@@ -154,8 +165,8 @@ def test_filters_without_weights_cost_nothing():
     weights[:, 1::3] = 0
     weights[:, 2::3] = 0
     weights, kept = weights.reshape(192, 90), weights[:, ::3].reshape(64, 90)
-    (sparse,), (narrow,) = (dense_tiles(isa, w, 2, 14, 14) for w in (weights, kept))
-    stores = dense_tiles(isa, np.zeros_like(weights[:128]), 2, 14, 14)[0].cycles
+    (sparse,), (narrow,) = (along_channels(w, 2, 14, 14) for w in (weights, kept))
+    stores = along_channels(np.zeros_like(weights[:128]), 2, 14, 14)[0].cycles
     assert sparse.cycles == pytest.approx(narrow.cycles + stores)
     tile = Tile("dense", pixels, vectors, 1, 0.0, lanes, "")
     taps = Taps(np.arange(180).reshape(2, 90))
@@ -176,7 +187,7 @@ def test_operands_outside_their_memory_are_refused():
         kernel.bind(memory, source, memory, _kernels.Planes(60, 1, 1, 5, 5, 0, 5), None, 1, 1)
 
 
-def test_parts_of_rows_end_by_surprise_and_count_for_more():
+def test_parts_of_rows_end_by_surprise_and_count_for_more(costs_of_the_table):
     chance = np.random.default_rng(4).random((2, 96, 576)).astype(np.float32)
     weights = np.where(chance[0] < 0.1, chance[1], np.float32(0))
     tiles = candidates("avx2", weights, 1, Shape(196, 576, 0))
@@ -184,11 +195,11 @@ def test_parts_of_rows_end_by_surprise_and_count_for_more():
     assert np.array_equal(surprised, (tiles.rows == 1) & (tiles.parts > 1)) and surprised.any()
     ranked = rank_tiles("avx2", weights, 1, Shape(196, 576, 0))
     assert all((tile.surprise > 0) == (tile.rows == 1 < tile.parts) for tile in ranked)
-    foreseen = tiles.parts[np.argmin(tiles.cycles(costs_for("avx2")))]
+    foreseen = tiles.parts[np.argmin(tiles.cycles(COSTS["avx2"]))]
     assert ranked[0].parts < foreseen
 
 
-def test_maps_from_memory_and_other_pitches_change_the_tile():
+def test_maps_from_memory_and_other_pitches_change_the_tile(costs_of_the_table):
     """Wide strips where maps come from memory; no flat run where its rows lie elsewhere."""
     weights = np.ones((48, 24), np.float32)
     near, far = (rank_tiles("avx512", weights, 1, Shape(n, 24, 0))[0] for n in (3136, 480_000))

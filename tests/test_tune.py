@@ -123,7 +123,7 @@ def test_costs_fitted_on_this_machine_are_kept_and_used(tmp_path, monkeypatch):
         assert choose.costs_for(isa) == found.fitted
         choose.costs_path().write_text("{nonsense")
         choose.costs_for.cache_clear()
-        assert choose.costs_for(isa) == choose.COSTS[isa]
+        assert choose.costs_for(isa) == choose.shipped_costs(isa)
     finally:
         choose.costs_for.cache_clear()
 
@@ -134,3 +134,28 @@ def test_what_was_timed_on_other_kernels_is_timed_anew(net, memory, monkeypatch)
     again = Executor(net, threads=1, tune=True, exact=True)
     again.plan()
     assert again.tuner.timed == 3
+
+
+def test_processors_of_each_maker_have_costs_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = {}
+    try:
+        for vendor in ("AuthenticAMD", "GenuineIntel", ""):
+            monkeypatch.setattr(choose, "vendor", lambda name=vendor: name)
+            choose.costs_for.cache_clear()
+            found[vendor] = choose.costs_for("avx512"), choose.costs_for("scalar")
+    finally:
+        choose.costs_for.cache_clear()
+    assert found["AuthenticAMD"] == found[""] == (choose.COSTS["avx512"], choose.COSTS["scalar"])
+    assert found["GenuineIntel"][0] != found[""][0] and found["GenuineIntel"][1] == found[""][1]
+
+
+def test_the_dense_tile_counts_when_costs_are_judged():
+    dense = choose.DenseCosts(1.0, 1.0, 1.0)
+    tiles = choose.candidates("scalar", np.ones((4, 9), np.float32), 1, choose.Shape(16, 1, 2))
+    us = np.arange(1.0, len(tiles.rows) + 1)
+    measured = fit_costs.Measured(tiles, us, np.array([10.0, 20.0, 30.0]), 0.5)
+    assert measured.best == 0.5
+    assert measured.chosen(np.full(len(us), 61.0), dense) == 0.5
+    assert measured.chosen(np.full(len(us), 59.0), dense) == 1.0
+    assert measured.chosen(np.full(len(us), 61.0), None) == 1.0

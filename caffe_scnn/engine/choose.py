@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_scnn import _kernels
-from caffe_scnn.engine.machine import cache_folder, timed_on
+from caffe_scnn.engine.machine import cache_folder, timed_on, vendor
 from caffe_scnn.engine.packing import Int64, block_channels
 from caffe_scnn.model.atomic import atomic_write
 
@@ -37,13 +37,28 @@ LEAST_CHANNELS, MANY_PARTS, LEAST_CHANNELS_OF_MANY = 8, 16, 48
 
 
 @dataclass(frozen=True)
+class DenseCosts:
+    """Cycles of each thing that a tile of the dense convolution along channels does.
+
+    Rows that half a tile can hold are computed two at a time.
+    """
+
+    multiply_add: float
+    entry: float  # its offset and the loads of its weights
+    store: float  # transposing and storing one vector of channels of all pixels
+
+
+@dataclass(frozen=True)
 class Costs:
     """Cycles of each thing a tile does.
 
     Fitted to the times of all tiles on nine layers at 5 to 100 % of their weights, and on four of
     them in 4x1 blocks (two cores of an AMD EPYC 9005, AVX-512 at full width): what the model
     chooses takes 1.02 times as long as the best tile on average, 1.10 at most (AVX2: 1.03 and
-    1.19). Only the ratios matter. ``doctor --calibrate`` fits them to another machine.
+    1.19). Those of Intel's processors (two cores of a Xeon with AMX, 2 MB of second-level cache
+    each) are fitted to cold layers (:func:`~caffe_scnn.engine.timing.cold`): 1.03 and 1.15. What is
+    fitted is what is chosen, not single constants: some trade places. Only the ratios matter.
+    ``doctor --calibrate`` fits them to another machine.
     """
 
     broadcast: float
@@ -58,13 +73,55 @@ class Costs:
     far: float  # or none
     crossing: float  # extra for a near load that is not aligned
     overlap: float  # how well loads and multiply-adds hide each other; infinity: perfectly
+    dense: DenseCosts | None = None  # of the tiles along channels, where the ISA has such
 
 
 COSTS = {
-    "avx512": Costs(0.56, 0.46, 2.77, 0.4, 4.6, 3.22, 1.93, 0.46, 0.77, 1.06, 0.51, 3.27),
+    "avx512": Costs(
+        broadcast=0.56,
+        multiply_add=0.46,
+        latency=2.77,
+        entry=0.4,
+        block=4.6,
+        store=3.22,
+        partial=1.93,
+        near=0.46,
+        middle=0.77,
+        far=1.06,
+        crossing=0.51,
+        overlap=3.27,
+        dense=DenseCosts(multiply_add=0.475, entry=0.75, store=92),
+    ),
     "avx2": Costs(0.49, 0.57, 2.8, 0.55, 2, 5.4, 1.2, 0.72, 0.95, 0.95, 0.02, 12),
     "scalar": Costs(1, 2, 4, 1, 10, 8, 4, 1, 1, 1, 0, 8),
 }
+
+
+# Those of other makers' processors, in the same unit: 1/4100 µs.
+COSTS_OF = {
+    "GenuineIntel": {
+        "avx512": Costs(
+            broadcast=0.08,
+            multiply_add=0.4,
+            latency=1.82,
+            entry=1.21,
+            block=2.96,
+            store=12.13,
+            partial=2.15,
+            near=0.1,
+            middle=0.1,
+            far=0.09,
+            crossing=0.51,
+            overlap=0.61,
+            dense=DenseCosts(multiply_add=0.755, entry=1.193, store=329.4),
+        ),
+    },
+}
+
+
+def shipped_costs(isa: str) -> Costs:
+    """Return the constants for an instruction set that suit processors like this one."""
+    return COSTS_OF.get(vendor(), {}).get(isa, COSTS[isa])
 
 
 def costs_path() -> Path:
@@ -77,9 +134,14 @@ def costs_for(isa: str) -> Costs:
     """Return the constants for an instruction set: fitted on this machine, or else as shipped."""
     try:
         fitted = json.loads(costs_path().read_text())[timed_on()][isa]
-        return Costs(**{name: float(value) for name, value in fitted.items()})
+        dense = fitted.pop("dense")
+        return Costs(**_floats(fitted), dense=DenseCosts(**_floats(dense)) if dense else None)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return COSTS[isa]
+        return shipped_costs(isa)
+
+
+def _floats(values: dict[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items()}
 
 
 def keep_costs(isa: str, costs: Costs) -> None:
@@ -103,18 +165,6 @@ def keep_costs(isa: str, costs: Costs) -> None:
     costs_for.cache_clear()
 
 
-@dataclass(frozen=True)
-class DenseCosts:
-    """Cycles of each thing that a tile of the dense convolution along channels does.
-
-    Rows that half a tile can hold are computed two at a time.
-    """
-
-    multiply_add: float
-    entry: float  # its offset and the loads of its weights
-    store: float  # transposing and storing one vector of channels of all pixels
-
-
 # Cycles by which storing a vector takes longer where gaps between rows must be left out, and where
 # the output has another distance between rows than the run; found on 1x1 layers of 14 to 112
 # pixels a side. The dense tiles do not mind.
@@ -122,7 +172,6 @@ GAPS, ELSEWHERE = 2.0, 10.0
 # Cycles that the end of a part of a row takes longer where it is not foreseen. Whole rows come by
 # their length; parts do not, and only the same layer run over and over teaches their lengths.
 SURPRISE = 13.0
-DENSE_COSTS = {"avx512": DenseCosts(0.475, 0.75, 92)}  # the ISA that has such tiles
 
 
 @dataclass(frozen=True)
@@ -298,7 +347,12 @@ def _least_channels(parts: int) -> int:
 
 
 def dense_tiles(
-    isa: str, weights: NDArray[np.float32], groups: int, height: int, width: int
+    isa: str,
+    weights: NDArray[np.float32],
+    groups: int,
+    height: int,
+    width: int,
+    costs: DenseCosts | None,
 ) -> list[Tile]:
     """List the tiles of the dense convolution along channels.
 
@@ -309,10 +363,11 @@ def dense_tiles(
     groups : int
     height, width : int
         Of the result.
+    costs : DenseCosts, optional
+        None: the instruction set has no such tiles.
     """
-    if isa not in DENSE_COSTS:
+    if costs is None:
         return []
-    costs = DENSE_COSTS[isa]
     sizes, lanes = tile_sizes(isa, "dense")
     pairs = tile_sizes(isa, "pair")[0]
     found = []
@@ -345,7 +400,8 @@ def rank_tiles(
     the dense convolution along channels is among them. The first tile says why it comes first.
     """
     tiles = candidates(isa, weights, groups, shape, skip)
-    timed, surprises = tiles.cycles(costs_for(isa)), tiles.surprises()
+    costs = costs_for(isa)
+    timed, surprises = tiles.cycles(costs), tiles.surprises()
     cycles, shares = timed + surprises, surprises / timed
     sizes = np.stack([tiles.rows, tiles.vectors, tiles.parts], axis=1).tolist()
     ranked = [
@@ -355,7 +411,7 @@ def rank_tiles(
         )
     ]
     if size is not None and skip is None:
-        for tile in dense_tiles(isa, weights, groups, *size):
+        for tile in dense_tiles(isa, weights, groups, *size, costs.dense):
             strips = size[0] * -(-size[1] // tile.rows)
             wait = strips * float(strip_cycles(shape, len(weights), tile.rows))
             ranked.append(replace(tile, cycles=tile.cycles + wait))

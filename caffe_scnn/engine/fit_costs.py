@@ -7,11 +7,9 @@ layers, to find the constants that the product ships.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from itertools import pairwise, product
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -20,20 +18,21 @@ from numpy.typing import ArrayLike, NDArray
 from caffe_scnn._kernels import Convolution, Planes, best_isa
 from caffe_scnn.engine.arena import allocate
 from caffe_scnn.engine.choose import (
-    COSTS,
-    DENSE_COSTS,
     Candidates,
     Costs,
+    DenseCosts,
     Shape,
     Tile,
     candidates,
     costs_for,
     dense_tiles,
     keep_costs,
+    shipped_costs,
 )
 from caffe_scnn.engine.dense import dense_convolution
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
+from caffe_scnn.engine.timing import cold
 
 Float64 = NDArray[np.float64]
 CYCLE = 1 / 4100  # µs of a cycle of the machine whose constants are shipped
@@ -55,20 +54,51 @@ LAYERS = (
     Layer(384, 256, 3, 13),
     Layer(64, 64, 3, 56),
     Layer(256, 64, 3, 27),
+    Layer(64, 32, 1, 112),
     Layer(128, 128, 1, 56),
     Layer(256, 256, 1, 28),
+    Layer(512, 512, 1, 14),
     Layer(768, 768, 1, 7),
+    Layer(384, 256, 1, 4),  # as the products of Winograd's form
 )
 DENSITIES = (0.05, 0.15, 0.4, 1.0)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The tiles of a layer with their times in µs (infinite: not tried), and the µs of a cycle."""
+    """The tiles of a layer with their times.
+
+    Attributes
+    ----------
+    tiles : Candidates
+    us : ndarray
+        Of each; infinite: not tried.
+    dense : ndarray of shape (3,)
+        How often the dense tile along channels does each thing of ``DenseCosts``.
+    dense_us : float
+        Its time; infinite: there is none.
+    """
 
     tiles: Candidates
     us: Float64
-    cycle: float | None
+    dense: Float64
+    dense_us: float
+
+    @property
+    def best(self) -> float:
+        """The µs of the fastest of all."""
+        return min(float(self.us.min()), self.dense_us)
+
+    def chosen(self, cycles: Float64, dense: DenseCosts | None) -> float:
+        """Return the µs of what would be chosen if the tiles were predicted to take ``cycles``."""
+        index = int(np.argmin(cycles))
+        if dense and np.isfinite(self.dense_us) and self.dense_cycles(dense) < cycles[index]:
+            return self.dense_us
+        return float(self.us[index])
+
+    def dense_cycles(self, costs: DenseCosts) -> float:
+        """Predict the cycles of the dense tile."""
+        return float(self.dense @ astuple(costs))
 
 
 def measure(isa: str, layer: Layer, density: float, seconds: float = 0.003) -> Measured:
@@ -92,11 +122,13 @@ def measure(isa: str, layer: Layer, density: float, seconds: float = 0.003) -> M
         rows, vectors, parts = (int(n[index]) for n in (tiles.rows, tiles.vectors, tiles.parts))
         tile = Tile("sconv", rows, vectors, parts, 0.0, tiles.lanes, "")
         us[index] = _fastest(scene.runner(scene.table_kernel(isa, tile)), seconds)
-    if density < 1 or isa not in DENSE_COSTS:
-        return Measured(tiles, us, None)
-    (dense,) = dense_tiles(isa, scene.weights, 1, layer.size, layer.size)
-    whole, _ = dense_convolution(isa, dense, scene.weights, scene.taps, Finish(), scene.base)
-    return Measured(tiles, us, _fastest(scene.runner(whole), seconds) / dense.cycles)
+    if density < 1 or shipped_costs(isa).dense is None:
+        return Measured(tiles, us, np.zeros(3), np.inf)
+    each = [DenseCosts(*row) for row in np.eye(3)]
+    found = [dense_tiles(isa, scene.weights, 1, layer.size, layer.size, one)[0] for one in each]
+    whole, _ = dense_convolution(isa, found[0], scene.weights, scene.taps, Finish(), scene.base)
+    counts = np.array([tile.cycles for tile in found])
+    return Measured(tiles, us, counts, _fastest(scene.runner(whole), seconds))
 
 
 @dataclass(frozen=True)
@@ -192,23 +224,20 @@ class Scene:
 
 
 def _fastest(run: Callable[[], object], seconds: float) -> float:
-    """Return the microseconds of the fastest of several calls."""
+    """Return the microseconds of the fastest of several cold calls."""
     run()
-    best = np.inf
-    end = time.perf_counter() + seconds
+    best, spent = np.inf, 0.0
     for count in range(1_000_000):
-        begin = time.perf_counter()
-        run()
-        now = time.perf_counter()
-        best = min(best, now - begin)
-        if now >= end and count >= 2:
+        taken = cold(run)
+        best, spent = min(best, taken), spent + taken
+        if spent >= seconds and count >= 2:
             break
     return float(1e6 * best)
 
 
 def regrets(costs: Costs, measured: Sequence[Measured]) -> Float64:
     """For each layer: the time of the tile that would be chosen over that of the best one."""
-    return np.array([m.us[np.argmin(m.tiles.cycles(costs))] / m.us.min() for m in measured])
+    return np.array([m.chosen(m.tiles.cycles(costs), costs.dense) / m.best for m in measured])
 
 
 def fit(isa: str, measured: Sequence[Measured], trials: int = 3) -> Costs:
@@ -228,21 +257,26 @@ def fit(isa: str, measured: Sequence[Measured], trials: int = 3) -> Costs:
     best = np.concatenate([np.full(len(m.us), m.us.min()) for m in measured])
     weight = np.where(np.isfinite(us), best / us, 0) ** 3  # the times of bad tiles matter little
     logarithm = np.log(np.where(np.isfinite(us), us, 1))
-    known = [m.cycle for m in measured if m.cycle is not None]
-    cycle = median(known) if known else CYCLE
+    fastest = np.array([m.best for m in measured])
+    shipped = shipped_costs(isa)
+    dense = [m for m in measured if np.isfinite(m.dense_us)]
 
     def loss(values: Float64) -> float:
         if values.min() <= 0:
             return 1e9
-        cycles = tiles.cycles(Costs(*values))
-        error = weight @ (np.log(cycles * cycle) - logarithm) ** 2 / weight.sum()
-        chosen = [b + np.argmin(cycles[b:e]) for b, e in pairwise([0, *ends])]
-        regret = us[chosen] / best[chosen]
+        costs = _costs(values, shipped)
+        cycles = tiles.cycles(costs)
+        error = weight @ (np.log(cycles * CYCLE) - logarithm) ** 2 / weight.sum()
+        if costs.dense is not None and dense:
+            ratio = [m.dense_cycles(costs.dense) * CYCLE / m.dense_us for m in dense]
+            error += np.square(np.log(ratio)).mean()
+        parts = zip(measured, pairwise([0, *ends]), strict=True)
+        regret = np.array([m.chosen(cycles[b:e], costs.dense) for m, (b, e) in parts]) / fastest
         beyond = np.maximum(regret - CLOSE, 0)
         return float(5 * np.log(regret).mean() + 10 * beyond.mean() + error)
 
     rng = np.random.default_rng(0)
-    start = np.array(astuple(COSTS[isa]), float)
+    start = np.array([*astuple(replace(shipped, dense=None))[:-1], 1.0, 1.0])
     results = []
     for trial in range(trials):
         values = start * np.exp(rng.normal(0, 0.4 if trial else 0, len(start)))
@@ -250,7 +284,25 @@ def fit(isa: str, measured: Sequence[Measured], trials: int = 3) -> Costs:
             found = minimize(loss, values, method="Nelder-Mead", options={"maxiter": 1500})
             values = found.x
         results.append((float(found.fun), tuple(found.x)))
-    return Costs(*(round(float(v), 2) for v in min(results)[1]))
+    return _costs(np.round(min(results)[1], 2), shipped)
+
+
+def _costs(values: Float64, shipped: Costs) -> Costs:
+    """Return the costs that a search tries.
+
+    Behind those of the tiles of pixels stand two of the dense ones, relative to the shipped ones:
+    of sums, and of a store. Maps are mostly as wide as some tiles, so that nothing tells an entry
+    from its multiply-adds.
+    """
+    *pixels, sums, store = values.tolist()
+    dense = shipped.dense
+    if dense is not None:
+        dense = DenseCosts(
+            round(sums * dense.multiply_add, 3),
+            round(sums * dense.entry, 3),
+            round(store * dense.store, 1),
+        )
+    return replace(Costs(*pixels), dense=dense)
 
 
 def _joined(measured: Sequence[Measured]) -> Candidates:

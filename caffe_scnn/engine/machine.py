@@ -19,13 +19,24 @@ def cache_folder() -> Path:
 @cache
 def processor() -> str:
     """Name the processor."""
+    found = _cpuinfo("cpu family", "model\t", "model name")
+    return " ".join([platform.machine(), *(found or [platform.processor()])])
+
+
+@cache
+def vendor() -> str:
+    """Name who made the processor, as it does itself: GenuineIntel, AuthenticAMD."""
+    return "".join(_cpuinfo("vendor_id"))
+
+
+def _cpuinfo(*wanted: str) -> list[str]:
+    """Return what the system tells of the processors, each answer once."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    wanted = ("cpu family", "model\t", "model name")
-    found = [line.split(":")[1].strip() for line in lines if line.startswith(wanted)]
-    return " ".join([platform.machine(), *dict.fromkeys(found)])
+        return []
+    found = (line.split(":")[1].strip() for line in lines if line.startswith(wanted))
+    return list(dict.fromkeys(found))
 
 
 def timed_on() -> str:

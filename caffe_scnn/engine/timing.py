@@ -5,7 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Bytes that are read before a cold run.
+FAR = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -52,3 +59,19 @@ def alternate(
             if turn >= 0:
                 times[name].append(1e3 * (time.perf_counter() - started))
     return {name: Timing(tuple(values)) for name, values in times.items()}
+
+
+def cold(run: Callable[[], object]) -> float:
+    """Return the seconds of one run as in a net, where what ran since left nothing of it near.
+
+    Neither weights, maps nor code are in the first two levels of the cache.
+    """
+    _far().sum()
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
+
+
+@cache
+def _far() -> NDArray[np.float32]:
+    return np.ones(FAR // 4, np.float32)

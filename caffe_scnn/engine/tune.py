@@ -12,20 +12,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from caffe_scnn._kernels import FlushToZero, processors
 from caffe_scnn.engine.choose import Tile
 from caffe_scnn.engine.machine import cache_folder, timed_on
+from caffe_scnn.engine.timing import cold
 from caffe_scnn.errors import OutputError
 from caffe_scnn.model.atomic import atomic_write
 
 TRIED = 10  # tiles of a layer: those with the lowest predicted cost
 ROUNDS = 3  # each tile is timed in turns with the others
 SECONDS = 0.004  # for a tile in a round
-# Bytes that are read before each run: in a net the layers between two runs leave neither weights
-# nor code near.
-FAR = 4 << 20
 
 
 def memory_path() -> Path:
@@ -99,18 +95,14 @@ def _time_in_turns(runs: Sequence[Callable[[], object]]) -> list[float]:
 
 
 def _fastest(runs: Sequence[Callable[[], object]]) -> list[float]:
-    best, far = [float("inf")] * len(runs), np.ones(FAR // 4, np.float32)
+    best = [float("inf")] * len(runs)
     for run in runs:
         run()
     for _ in range(ROUNDS):
         for index, run in enumerate(runs):
             end = time.perf_counter() + SECONDS
             while True:
-                far.sum()
-                begin = time.perf_counter()
-                run()
-                now = time.perf_counter()
-                best[index] = min(best[index], now - begin)
-                if now >= end:
+                best[index] = min(best[index], cold(run))
+                if time.perf_counter() >= end:
                     break
     return best
