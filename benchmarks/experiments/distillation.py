@@ -8,6 +8,7 @@ test, then the other way round. Every result is a JSON file in WORK; what is the
 done again, and a training that was interrupted goes on. ``--table`` prints what there is.
 
 ``--more DIR`` adds pictures of any kind to both pruning and training (of VOC 2007, for one).
+``--dealt`` asks for a density of all chosen layers together and lets the allocator deal it out.
 
 The two halves have no class in common: each class has one picture. A student that learns answers
 learns which classes there are; so it is the blobs on the way that are to be the teacher's, and
@@ -21,6 +22,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -125,17 +127,34 @@ class Bench:
             found.append(scores.reshape(len(pixels), -1).argmax(axis=1))
         return np.concatenate(found)
 
-    def sparse(self, fold: int, density: float, more: Sequence[Path] = ()) -> Net:
+    def sparse(
+        self, fold: int, density: float, more: Sequence[Path] = (), dealt: bool = False
+    ) -> Net:
         """Return the net pruned on one half and perhaps on more pictures."""
-        place = self.work / f"{self.name}-{density:g}-{fold}{f'-{len(more)}' if more else ''}"
+        suffix = f"{f'-{len(more)}' if more else ''}{'-dealt' if dealt else ''}"
+        place = self.work / f"{self.name}-{density:g}-{fold}{suffix}"
         if not (place / PROTOTXT).exists():
             pictures = [*(self.paths[i] for i in self.half(fold)), *more]
             pixels = self.transformer.pictures(pictures)
             recipe = Recipe(Goal(Obs(), density=density), layers=self.case.layers)
+            if dealt:
+                size = self.packed(density)
+                recipe = Recipe(Goal(Obs()), size=size, layers=self.case.layers)
             calibration = Calibration(Images(pixels, batch=10), threads=1)
             place.mkdir(parents=True, exist_ok=True)
             save(compress(self.net, recipe, calibration=calibration).net, place)
         return load(place / PROTOTXT, place / CAFFEMODEL)
+
+    def packed(self, density: float) -> int:
+        """Return the packed bytes of the net with a share of its chosen layers' weights."""
+        sizes = {layer: [blob.size for blob in layer.blobs] for layer in self.net}
+        weights = [
+            numbers[0]
+            for layer, numbers in sizes.items()
+            if any(fnmatchcase(layer.name, name) for name in self.case.layers)
+        ]
+        others = sum(sum(numbers) for numbers in sizes.values()) - sum(weights)
+        return round(4 * others + sum(weights) * (4 * density + 1 / 8))
 
     def distilled(self, fold: int, density: float, options: argparse.Namespace) -> Net:
         """Train the pruned net on some pictures of its half."""
@@ -148,7 +167,7 @@ class Bench:
             answers=options.answers,
         )
         trainer = Trainer(
-            self.sparse(fold, density, options.more),
+            self.sparse(fold, density, options.more, options.dealt),
             FinetuneRecipe.parse(text),
             Data(data, self.transformer, workers=1),
             teacher=self.net,
@@ -164,7 +183,7 @@ class Bench:
         pictures = options.pictures + len(options.more)
         return (
             f"{self.name}-{density:g}-{fold}-{pictures}p-{options.steps}s-"
-            f"{options.rate:g}-{options.answers:g}"
+            f"{options.rate:g}-{options.answers:g}{'-dealt' if options.dealt else ''}"
         )
 
 
@@ -180,7 +199,7 @@ def measure(bench: Bench, fold: int, options: argparse.Namespace) -> None:
     path = bench.work / f"{key}.json"
     if path.exists():
         return
-    pruned = bench.sparse(fold, options.density, options.more)
+    pruned = bench.sparse(fold, options.density, options.more, options.dealt)
     trained = bench.distilled(fold, options.density, options)
     place = bench.work / key
     place.mkdir(exist_ok=True)
@@ -204,7 +223,8 @@ def table(work: Path) -> None:
     folds: dict[tuple[object, ...], list[dict[str, object]]] = {}
     for path in sorted(work.glob("*.json")):
         result = json.loads(path.read_text())
-        key = tuple(result[n] for n in ("model", "density", "pictures", "steps", "rate", "answers"))
+        names = ("model", "density", "pictures", "steps", "rate", "answers")
+        key = (*(result[name] for name in names), result.get("dealt", False))
         folds.setdefault(key, []).append(result)
     print(
         "| model | density of 1x1 | pictures | steps | top-1 | pruned | distilled | gained | ",
@@ -219,8 +239,9 @@ def table(work: Path) -> None:
         )
         gain = right["trained"] - right["pruned"]
         lost = right["original"].mean() - right["pruned"].mean()
+        density = f"{key[1]}{' dealt out' if key[6] else ''}"
         print(
-            f"| {key[0]} | {key[1]} | {key[2]} | {key[3]} | {right['original'].mean():.1f} | "
+            f"| {key[0]} | {density} | {key[2]} | {key[3]} | {right['original'].mean():.1f} | "
             f"{right['pruned'].mean():.1f} | {right['trained'].mean():.1f} | {gain.mean():+.1f} ± "
             f"{1.96 * gain.std() / np.sqrt(len(gain)):.1f} | {100 * gain.mean() / lost:.0f} % | "
             f"{agrees['pruned'].mean():.1f} | {agrees['trained'].mean():.1f} | "
@@ -242,6 +263,7 @@ def main() -> None:
     )
     parser.add_argument("--fold", type=int, choices=(0, 1), help="[both]")
     parser.add_argument("--more", type=Path, help="a folder of further pictures")
+    parser.add_argument("--dealt", action="store_true", help="deal the density out to the layers")
     parser.add_argument("--oneshot", action="store_true", help="prune only")
     parser.add_argument("--all", action="store_true", help="the whole programme, in turn")
     parser.add_argument("--table", action="store_true")
@@ -260,7 +282,7 @@ def main() -> None:
     bench = Bench(options.model, options.work)
     for fold in (0, 1) if options.fold is None else (options.fold,):
         if options.oneshot:
-            bench.sparse(fold, options.density, options.more)
+            bench.sparse(fold, options.density, options.more, options.dealt)
         else:
             measure(bench, fold, options)
 
