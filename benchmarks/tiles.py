@@ -2,7 +2,7 @@
 
     python benchmarks/tiles.py --isa avx512 [--times FILE]
 
-One thread; some minutes. Prints ``Costs`` for ``caffe_scnn/engine/choose.py``, and by how much the
+One thread; some minutes. Prints ``Costs`` for ``caffe_scnn/engine/costs.py``, and by how much the
 tile that the model would choose is slower than the best one, on average and at worst.
 ``caffe-scnn doctor --calibrate`` does the same on fewer layers.
 """
@@ -16,7 +16,7 @@ from itertools import product
 from pathlib import Path
 
 from caffe_scnn import _kernels
-from caffe_scnn.engine.choose import shipped_costs
+from caffe_scnn.engine.costs import shipped_costs
 from caffe_scnn.engine.fit_costs import LAYERS, Layer, fit, measure, regrets
 
 MORE_LAYERS = (

@@ -11,13 +11,13 @@ import pytest
 from caffe_scnn import _kernels
 from caffe_scnn.engine import choose
 from caffe_scnn.engine.choose import (
-    COSTS,
     Shape,
     Tile,
     candidates,
     dense_tiles,
     rank_tiles,
 )
+from caffe_scnn.engine.costs import COSTS
 from caffe_scnn.engine.dense import dense_convolution
 from caffe_scnn.engine.packing import Finish, Taps
 from caffe_scnn.engine.tensor import Border, Tensor

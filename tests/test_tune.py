@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from caffe_scnn import _kernels
-from caffe_scnn.engine import Executor, choose, fit_costs
+from caffe_scnn.engine import Executor, choose, costs, fit_costs
 from caffe_scnn.engine.choose import Tile
 from caffe_scnn.engine.tune import Tuner
 from caffe_scnn.model.net import Net
@@ -107,7 +107,7 @@ def test_a_tile_that_no_longer_exists_is_timed_anew(memory):
 
 def test_costs_fitted_on_this_machine_are_kept_and_used(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    choose.costs_for.cache_clear()
+    costs.costs_for.cache_clear()
     isa = _kernels.best_isa()
     monkeypatch.setattr(fit_costs, "LAYERS", (fit_costs.Layer(16, 8, 1, 7),))
     monkeypatch.setattr(fit_costs, "DENSITIES", (0.2, 1.0))
@@ -116,16 +116,16 @@ def test_costs_fitted_on_this_machine_are_kept_and_used(tmp_path, monkeypatch):
         found = fit_costs.calibrate(isa, seen.append)
         assert seen == [1, 1]
         assert (found.fitted_regrets >= 1).all() and (found.before_regrets >= 1).all()
-        assert choose.costs_path().exists() == found.better
-        choose.keep_costs(isa, found.fitted)
-        assert choose.costs_for(isa) == found.fitted
-        choose.costs_for.cache_clear()
-        assert choose.costs_for(isa) == found.fitted
-        choose.costs_path().write_text("{nonsense")
-        choose.costs_for.cache_clear()
-        assert choose.costs_for(isa) == choose.shipped_costs(isa)
+        assert costs.costs_path().exists() == found.better
+        costs.keep_costs(isa, found.fitted)
+        assert costs.costs_for(isa) == found.fitted
+        costs.costs_for.cache_clear()
+        assert costs.costs_for(isa) == found.fitted
+        costs.costs_path().write_text("{nonsense")
+        costs.costs_for.cache_clear()
+        assert costs.costs_for(isa) == costs.shipped_costs(isa)
     finally:
-        choose.costs_for.cache_clear()
+        costs.costs_for.cache_clear()
 
 
 def test_what_was_timed_on_other_kernels_is_timed_anew(net, memory, monkeypatch):
@@ -141,17 +141,17 @@ def test_processors_of_each_maker_have_costs_of_their_own(tmp_path, monkeypatch)
     found = {}
     try:
         for vendor in ("AuthenticAMD", "GenuineIntel", ""):
-            monkeypatch.setattr(choose, "vendor", lambda name=vendor: name)
-            choose.costs_for.cache_clear()
-            found[vendor] = choose.costs_for("avx512"), choose.costs_for("scalar")
+            monkeypatch.setattr(costs, "vendor", lambda name=vendor: name)
+            costs.costs_for.cache_clear()
+            found[vendor] = costs.costs_for("avx512"), costs.costs_for("scalar")
     finally:
-        choose.costs_for.cache_clear()
-    assert found["AuthenticAMD"] == found[""] == (choose.COSTS["avx512"], choose.COSTS["scalar"])
+        costs.costs_for.cache_clear()
+    assert found["AuthenticAMD"] == found[""] == (costs.COSTS["avx512"], costs.COSTS["scalar"])
     assert found["GenuineIntel"][0] != found[""][0] and found["GenuineIntel"][1] == found[""][1]
 
 
 def test_the_dense_tile_counts_when_costs_are_judged():
-    dense = choose.DenseCosts(1.0, 1.0, 1.0)
+    dense = costs.DenseCosts(1.0, 1.0, 1.0)
     tiles = choose.candidates("scalar", np.ones((4, 9), np.float32), 1, choose.Shape(16, 1, 2))
     us = np.arange(1.0, len(tiles.rows) + 1)
     measured = fit_costs.Measured(tiles, us, np.array([10.0, 20.0, 30.0]), 0.5)

@@ -47,7 +47,7 @@ def command(calibrate: bool, output: Output) -> None:
 
 def calibration_report() -> Report:
     """Fit the costs of the instruction set in use, keep them, and tell how well they choose."""
-    from caffe_scnn.engine.choose import costs_path
+    from caffe_scnn.engine.costs import costs_path
     from caffe_scnn.engine.fit_costs import DENSITIES, LAYERS, calibrate
 
     with progress(len(LAYERS) * len(DENSITIES), "timing kernels") as advance:

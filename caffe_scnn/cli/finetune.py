@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 import numpy as np
 
-from caffe_scnn._kernels import FlushToZero
 from caffe_scnn.batch import ModelFiles
 from caffe_scnn.calibrate.agreement import Agreement, agreement, answer
 from caffe_scnn.cli.finetune_progress import Follower
@@ -22,7 +21,7 @@ from caffe_scnn.cli.grouped import grouped
 from caffe_scnn.cli.models import FILE, Models, takes_models
 from caffe_scnn.cli.opening import Opening, opening_options, threads_option
 from caffe_scnn.cli.preprocessing import Preprocessing, preprocessing_options
-from caffe_scnn.engine import Executor
+from caffe_scnn.engine import Executor, FlushToZero
 from caffe_scnn.errors import CaffeScnnError, OutputError
 from caffe_scnn.layers.summary import summarize
 from caffe_scnn.loading import load

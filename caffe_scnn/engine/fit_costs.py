@@ -1,7 +1,7 @@
 """The constants of the cost model, fitted to this machine by timing tiles on a few layers.
 
 ``caffe-scnn doctor --calibrate`` runs it and keeps the result in the user's cache folder, where
-:func:`caffe_scnn.engine.choose.costs_for` finds it; ``benchmarks/tiles.py`` runs it on more
+:func:`caffe_scnn.engine.costs.costs_for` finds it; ``benchmarks/tiles.py`` runs it on more
 layers, to find the constants that the product ships.
 """
 
@@ -17,18 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from caffe_scnn._kernels import Convolution, Planes, best_isa
 from caffe_scnn.engine.arena import allocate
-from caffe_scnn.engine.choose import (
-    Candidates,
-    Costs,
-    DenseCosts,
-    Shape,
-    Tile,
-    candidates,
-    costs_for,
-    dense_tiles,
-    keep_costs,
-    shipped_costs,
-)
+from caffe_scnn.engine.choose import Candidates, Shape, Tile, candidates, dense_tiles
+from caffe_scnn.engine.costs import Costs, DenseCosts, costs_for, keep_costs, shipped_costs
 from caffe_scnn.engine.dense import dense_convolution
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
 from caffe_scnn.engine.tensor import Border, Float32, Tensor

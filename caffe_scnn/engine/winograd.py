@@ -39,7 +39,7 @@ LEAST_PRODUCTS = {2: 9 * 16, 4: 9 * 48}
 # every band reads again.
 BAND_BYTES = 1 << 20
 BAND_SHARE = 0.25
-# Cycles of the transforms of one vector of tiles of a channel, in the measure of ``choose.COSTS``.
+# Cycles of the transforms of one vector of tiles of a channel, in the measure of ``costs.COSTS``.
 SCATTER = {2: 170.0, 4: 600.0}
 GATHER = {2: 85.0, 4: 330.0}
 MARGIN = 0.95  # predicted to be better by less than this is not worth its larger weights

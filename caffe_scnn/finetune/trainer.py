@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from caffe_scnn._kernels import FlushToZero
+from caffe_scnn.engine import FlushToZero
 from caffe_scnn.errors import CaffeScnnError, FormatError, ModelError
 from caffe_scnn.finetune.bridge import NetModule
 from caffe_scnn.finetune.bridge.neurons import Dropout

@@ -1,0 +1,140 @@
+"""What the cost model of tiles counts with: constants, shipped or fitted to this machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+from caffe_scnn.engine.machine import cache_folder, timed_on, vendor
+from caffe_scnn.model.atomic import atomic_write
+
+
+@dataclass(frozen=True)
+class DenseCosts:
+    """Cycles of each thing that a tile of the dense convolution along channels does.
+
+    Rows that half a tile can hold are computed two at a time.
+    """
+
+    multiply_add: float
+    entry: float  # its offset and the loads of its weights
+    store: float  # transposing and storing one vector of channels of all pixels
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Cycles of each thing a tile does.
+
+    Fitted to the times of all tiles on nine layers at 5 to 100 % of their weights, and on four of
+    them in 4x1 blocks (two cores of an AMD EPYC 9005, AVX-512 at full width): what the model
+    chooses takes 1.02 times as long as the best tile on average, 1.10 at most (AVX2: 1.03 and
+    1.19). Those of Intel's processors (two cores of a Xeon with AMX, 2 MB of second-level cache
+    each) are fitted to cold layers (:func:`~caffe_scnn.engine.timing.cold`): 1.03 and 1.15. What is
+    fitted is what is chosen, not single constants: some trade places. Only the ratios matter.
+    ``doctor --calibrate`` fits them to another machine.
+    """
+
+    broadcast: float
+    multiply_add: float
+    latency: float  # of a dependent multiply-add
+    entry: float  # stream bookkeeping
+    block: float  # the end of a stream, for each block and part
+    store: float  # bias, clamp and store of one vector
+    partial: float  # one vector of sums stored and loaded between two parts
+    near: float  # a load of pixels
+    middle: float  # their transfer from the second-level cache, if the first keeps half of them
+    far: float  # or none
+    crossing: float  # extra for a near load that is not aligned
+    overlap: float  # how well loads and multiply-adds hide each other; infinity: perfectly
+    dense: DenseCosts | None = None  # of the tiles along channels, where the ISA has such
+
+
+COSTS = {
+    "avx512": Costs(
+        broadcast=0.56,
+        multiply_add=0.46,
+        latency=2.77,
+        entry=0.4,
+        block=4.6,
+        store=3.22,
+        partial=1.93,
+        near=0.46,
+        middle=0.77,
+        far=1.06,
+        crossing=0.51,
+        overlap=3.27,
+        dense=DenseCosts(multiply_add=0.475, entry=0.75, store=92),
+    ),
+    "avx2": Costs(0.49, 0.57, 2.8, 0.55, 2, 5.4, 1.2, 0.72, 0.95, 0.95, 0.02, 12),
+    "scalar": Costs(1, 2, 4, 1, 10, 8, 4, 1, 1, 1, 0, 8),
+}
+
+
+# Those of other makers' processors, in the same unit: 1/4100 µs.
+COSTS_OF = {
+    "GenuineIntel": {
+        "avx512": Costs(
+            broadcast=0.08,
+            multiply_add=0.4,
+            latency=1.82,
+            entry=1.21,
+            block=2.96,
+            store=12.13,
+            partial=2.15,
+            near=0.1,
+            middle=0.1,
+            far=0.09,
+            crossing=0.51,
+            overlap=0.61,
+            dense=DenseCosts(multiply_add=0.755, entry=1.193, store=329.4),
+        ),
+    },
+}
+
+
+def shipped_costs(isa: str) -> Costs:
+    """Return the constants for an instruction set that suit processors like this one."""
+    return COSTS_OF.get(vendor(), {}).get(isa, COSTS[isa])
+
+
+def costs_path() -> Path:
+    """Return the file of the constants that were fitted on this machine."""
+    return cache_folder() / "costs.json"
+
+
+@cache
+def costs_for(isa: str) -> Costs:
+    """Return the constants for an instruction set: fitted on this machine, or else as shipped."""
+    try:
+        fitted = json.loads(costs_path().read_text())[timed_on()][isa]
+        dense = fitted.pop("dense")
+        return Costs(**_floats(fitted), dense=DenseCosts(**_floats(dense)) if dense else None)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return shipped_costs(isa)
+
+
+def _floats(values: dict[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items()}
+
+
+def keep_costs(isa: str, costs: Costs) -> None:
+    """Let this machine use these constants from now on.
+
+    Raises
+    ------
+    OutputError
+        The cache folder cannot be written.
+    """
+    path = costs_path()
+    try:
+        known = json.loads(path.read_text())
+        of_this = known[timed_on()]
+    except (OSError, ValueError, LookupError, TypeError):
+        known, of_this = {}, {}
+    known[timed_on()] = {**of_this, isa: asdict(costs)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write(json.dumps(known, indent=1, sort_keys=True).encode())
+    costs_for.cache_clear()
