@@ -129,12 +129,13 @@ def convolution_rows(gate: Gate, mkl: object | None) -> list[dict[str, object]]:
         want = np.maximum(np.concatenate([w.astype(np.float64) @ c for w, c in parts]), 0)
         got = executor.run({"in": x}, ["c"])["c"].reshape(want.shape)
         assert np.abs(got - want).max() <= 2e-5 * want.max()
-        times = gate.in_turns(
-            {
-                "caffe_scnn": plan.calls[0],
-                **matrix_products(parts, mkl),
-            }
-        )
+        with plan.flushed():
+            times = gate.in_turns(
+                {
+                    "caffe_scnn": plan.calls[0],
+                    **matrix_products(parts, mkl),
+                }
+            )
         rows.append(
             {"layer": name, "kernel": step.kernel, "macs": step.macs,
              "nonzero_macs": step.nonzero_macs, "ms": times}

@@ -1,5 +1,5 @@
 /* How a processor treats denormal numbers, those below 2^-126. Intel's computes with them in
- * microcode, a hundred times as slowly as with others; trained weights that decayed are full of them. */
+ * microcode, for some 150 cycles; trained weights that decayed are full of them. */
 #ifndef SCNN_DENORMALS_H
 #define SCNN_DENORMALS_H
 #include <stdint.h>

@@ -270,7 +270,8 @@ cdef class Feed:
     Raises
     ------
     KernelError
-        The planes lie outside the arena; when called: the array has another size.
+        The planes lie outside the arena, or there are no threads; when called: the array has
+        another size. It must not lie in the arena.
     """
 
     cdef scnn_rows_fn kernel
@@ -280,6 +281,8 @@ cdef class Feed:
 
     def __init__(self, str isa, float[::1] arena not None, Planes dst not None, int items,
                  int threads):
+        if threads < 1:
+            raise KernelError(f"{threads} threads: at least one is needed")
         self.kernel = <scnn_rows_fn>find("rows", isa).run
         self.arena, self.dst, self.items, self.threads = arena, dst, items, threads
         check(arena, dst, items)

@@ -8,7 +8,7 @@ import platform
 import numpy as np
 import pytest
 
-from caffe_scnn._kernels import Planes, clear_halo
+from caffe_scnn._kernels import Feed, FlushToZero, Planes, clear_halo
 from caffe_scnn.engine import Executor, choose, pack, spmm
 from caffe_scnn.engine.choose import Shape, choose_tile
 from caffe_scnn.engine.tensor import ALIGNMENT, SAME_SETS, Border, Tensor
@@ -443,6 +443,69 @@ def test_denormal_weights_count_as_zero_and_the_caller_keeps_its_own(threads, de
     product = spmm(pack(weights.reshape(32, -1)), np.full((72, 64), 1e30), threads=threads)
     assert (product == 0).all()
     assert (tiny * np.float32(1e30) > 0).all()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="a mode of x86-64 processors")
+def test_the_float_mode_survives_nesting_and_failures(monkeypatch):
+    def flushes():
+        return float(np.float32(1e-40) * np.float32(1e30)) == 0
+
+    flush = FlushToZero(1)
+    with flush:
+        with flush:
+            assert flushes()
+        assert flushes()
+    assert not flushes()
+    plan = Executor(net_of(RESIDUAL), threads=1).plan()
+
+    def fail():
+        raise ZeroDivisionError(flushes())
+
+    monkeypatch.setattr(plan, "calls", [fail])
+    with pytest.raises(ZeroDivisionError, match="True"):
+        plan.run()
+    assert not flushes()
+    for threads in (0, -1):
+        with pytest.raises(KernelError, match="at least one is needed"):
+            FlushToZero(threads)
+        with pytest.raises(KernelError, match="at least one is needed"):
+            Feed("scalar", np.zeros(9, np.float32), Planes(0, 1, 1, 9, 9, 0, 9), 1, threads)
+
+
+def test_a_plan_of_small_layers_starts_no_threads():
+    small = INPUT % "dim: 1 dim: 2 dim: 5 dim: 5" + conv(
+        "c", "data", "c", "num_output: 2 kernel_size: 3"
+    )
+    large = INPUT % "dim: 1 dim: 16 dim: 64 dim: 64" + conv(
+        "c", "data", "c", "num_output: 32 kernel_size: 3"
+    )
+    assert Executor(net_of(small), threads=2).plan().threads == 1
+    assert Executor(net_of(large), threads=2).plan().threads == 2
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("size", [7, 30])
+def test_an_output_may_be_fed_again_without_a_copy(size, threads):
+    text = (
+        INPUT % f"dim: 1 dim: 8 dim: {size} dim: {size}"
+        + conv("c", "data", "c", "num_output: 16 kernel_size: 1")
+        + conv("d", "c", "d", "num_output: 8 kernel_size: 3 pad: 1")
+    )
+    executor = Executor(net_of(text), threads=threads)
+    plan = executor.plan()
+    first = executor.run(given(executor.net))["d"]
+    assert np.shares_memory(plan.output("d"), plan.arena)
+    plan.feed({"data": plan.output("d")})
+    plan.run()
+    assert np.array_equal(plan.fetch()["d"], executor.run({"data": first})["d"])
+
+
+def test_what_is_fed_has_the_shape_of_the_input():
+    plan = Executor(net_of(RESIDUAL), threads=1).plan()
+    with pytest.raises(KernelError, match=r'input "data" is \(1, 4, 8, 8\), not \(1, 8, 8, 4\)'):
+        plan.feed({"data": np.zeros((1, 8, 8, 4), np.float32)})
+    plan.feed({"data": np.ones((1, 4, 8, 8), np.uint8)})
+    assert (plan.input("data") == 1).all()
 
 
 def test_what_is_asked_for_must_exist():

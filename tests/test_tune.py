@@ -159,3 +159,27 @@ def test_the_dense_tile_counts_when_costs_are_judged():
     assert measured.chosen(np.full(len(us), 61.0), dense) == 0.5
     assert measured.chosen(np.full(len(us), 59.0), dense) == 1.0
     assert measured.chosen(np.full(len(us), 61.0), None) == 1.0
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"overlap": 0}, {"near": float("nan")}, {"store": -1}, {"far": 10**400}, {"dense": None}],
+)
+def test_costs_that_are_none_are_not_used(tmp_path, monkeypatch, fault):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    costs.costs_for.cache_clear()
+    try:
+        path = costs.costs_path()
+        path.parent.mkdir()
+        path.write_text(json.dumps({"another machine": {"avx512": {}}}))
+        fitted = replace(costs.COSTS["avx512"], entry=0.123)
+        costs.keep_costs("avx512", fitted)
+        assert costs.costs_for("avx512") == fitted
+        known = json.loads(path.read_text())
+        assert known.pop("another machine") == {"avx512": {}}
+        ((machine, of_this),) = known.items()
+        path.write_text(json.dumps({machine: {"avx512": of_this["avx512"] | fault}}))
+        costs.costs_for.cache_clear()
+        assert costs.costs_for("avx512") == costs.shipped_costs("avx512")
+    finally:
+        costs.costs_for.cache_clear()

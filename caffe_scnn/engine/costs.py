@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -32,8 +33,8 @@ class Costs:
     chooses takes 1.02 times as long as the best tile on average, 1.10 at most (AVX2: 1.03 and
     1.19). Those of Intel's processors (two cores of a Xeon with AMX, 2 MB of second-level cache
     each) are fitted to cold layers (:func:`~caffe_scnn.engine.timing.cold`): 1.03 and 1.15. What is
-    fitted is what is chosen, not single constants: some trade places. Only the ratios matter.
-    ``doctor --calibrate`` fits them to another machine.
+    fitted is what is chosen, not single constants: some trade places. A cycle is 1/4100 µs on any
+    machine. ``doctor --calibrate`` fits them to another one.
     """
 
     broadcast: float
@@ -72,7 +73,7 @@ COSTS = {
 }
 
 
-# Those of other makers' processors, in the same unit: 1/4100 µs.
+# Those of other makers' processors.
 COSTS_OF = {
     "GenuineIntel": {
         "avx512": Costs(
@@ -110,13 +111,27 @@ def costs_for(isa: str) -> Costs:
     try:
         fitted = json.loads(costs_path().read_text())[timed_on()][isa]
         dense = fitted.pop("dense")
-        return Costs(**_floats(fitted), dense=DenseCosts(**_floats(dense)) if dense else None)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        if (dense is None) != (shipped_costs(isa).dense is None):
+            raise ValueError("costs of dense tiles where there are none, or none where there are")
+        return Costs(
+            **_positive(fitted), dense=None if dense is None else DenseCosts(**_positive(dense))
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
         return shipped_costs(isa)
 
 
-def _floats(values: dict[str, float]) -> dict[str, float]:
-    return {name: float(value) for name, value in values.items()}
+def _positive(values: dict[str, float]) -> dict[str, float]:
+    """Check numbers from a file.
+
+    Raises
+    ------
+    ValueError
+        One of them is not a cost.
+    """
+    found = {name: float(value) for name, value in values.items()}
+    if not all(0 < value < math.inf for value in found.values()):
+        raise ValueError(f"not costs: {found}")
+    return found
 
 
 def keep_costs(isa: str, costs: Costs) -> None:
@@ -129,11 +144,12 @@ def keep_costs(isa: str, costs: Costs) -> None:
     """
     path = costs_path()
     try:
-        known = json.loads(path.read_text())
-        of_this = known[timed_on()]
-    except (OSError, ValueError, LookupError, TypeError):
-        known, of_this = {}, {}
-    known[timed_on()] = {**of_this, isa: asdict(costs)}
+        read = json.loads(path.read_text())
+    except (OSError, ValueError):
+        read = {}
+    known = read if isinstance(read, dict) else {}
+    of_this = known.get(timed_on())
+    known[timed_on()] = {**(of_this if isinstance(of_this, dict) else {}), isa: asdict(costs)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         file.write(json.dumps(known, indent=1, sort_keys=True).encode())

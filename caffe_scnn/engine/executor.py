@@ -52,7 +52,8 @@ class Executor:
         results are the same to the bit.
     exact : bool
         Add up every product as Caffe does. Otherwise dense 3x3 convolutions may run in Winograd's
-        form, whose rounding is somewhat larger where inputs differ much in size.
+        form, whose rounding is somewhat larger where inputs differ much in size. Denormal numbers
+        count as zero either way.
     codegen : bool
         Make a program for the pattern of each sparse convolution, and use it where it is faster
         (``tune`` is implied). Needs a C compiler; programs are kept in the user's cache folder.
@@ -184,7 +185,7 @@ class Executor:
         times: list[list[float]] = [[] for _ in plan.steps]
         for _ in range(repeat + 1):
             plan.feed(arrays)
-            with plan.flush:
+            with plan.flushed():
                 for call, samples in zip(plan.calls, times, strict=True):
                     begin = time.perf_counter()
                     call()

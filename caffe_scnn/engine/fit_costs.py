@@ -26,6 +26,7 @@ from caffe_scnn.engine.timing import cold
 
 Float64 = NDArray[np.float64]
 CYCLE = 1 / 4100  # µs of a cycle of the machine whose constants are shipped
+LEAST_CALLS, MOST_CALLS = 3, 30  # timed of a tile: the cold ones of short layers take far longer
 CLOSE = 1.05  # a choice this much slower than the best is as good as the best
 
 
@@ -216,12 +217,10 @@ class Scene:
 def _fastest(run: Callable[[], object], seconds: float) -> float:
     """Return the microseconds of the fastest of several cold calls."""
     run()
-    best, spent = np.inf, 0.0
-    for count in range(1_000_000):
+    best, spent, calls = np.inf, 0.0, 0
+    while calls < LEAST_CALLS or (spent < seconds and calls < MOST_CALLS):
         taken = cold(run)
-        best, spent = min(best, taken), spent + taken
-        if spent >= seconds and count >= 2:
-            break
+        best, spent, calls = min(best, taken), spent + taken, calls + 1
     return float(1e6 * best)
 
 
@@ -267,6 +266,7 @@ def fit(isa: str, measured: Sequence[Measured], trials: int = 3) -> Costs:
 
     rng = np.random.default_rng(0)
     start = np.array([*astuple(replace(shipped, dense=None))[:-1], 1.0, 1.0])
+    start = np.maximum(start, 0.01)
     results = []
     for trial in range(trials):
         values = start * np.exp(rng.normal(0, 0.4 if trial else 0, len(start)))
@@ -274,7 +274,7 @@ def fit(isa: str, measured: Sequence[Measured], trials: int = 3) -> Costs:
             found = minimize(loss, values, method="Nelder-Mead", options={"maxiter": 1500})
             values = found.x
         results.append((float(found.fun), tuple(found.x)))
-    return _costs(np.round(min(results)[1], 2), shipped)
+    return _costs(np.maximum(np.round(min(results)[1], 2), 0.01), shipped)
 
 
 def _costs(values: Float64, shipped: Costs) -> Costs:

@@ -119,7 +119,7 @@ def spmm(
     out: Float32 | None = None,
     threads: int | None = None,
 ) -> Float32:
-    """Multiply a packed matrix (m, k) by a dense one (k, n).
+    """Multiply a packed matrix (m, k) by a dense one (k, n); denormal numbers count as zero.
 
     Parameters
     ----------

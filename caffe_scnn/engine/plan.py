@@ -30,6 +30,7 @@ from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.threads import MOVED, threads_for
 from caffe_scnn.engine.tune import Tuner
 from caffe_scnn.engine.winograd import Choice, cheapest, use_winograd
+from caffe_scnn.errors import KernelError
 from caffe_scnn.layers.base import ConcatSpec, ConvolutionSpec, InnerProductSpec, ViewSpec
 
 
@@ -48,8 +49,8 @@ class Plan:
         Floats of the arena.
     feeds : dict of str to Feed
         What writes each input into the arena.
-    flush : FlushToZero
-        While steps run, denormal numbers count as zero.
+    threads : int
+        The most that share the work of a step.
     calls : list of callable
         Of the steps, each with the arena.
     """
@@ -61,10 +62,11 @@ class Plan:
     size: int
     arena: Float32 = field(repr=False)
     feeds: dict[str, Feed] = field(repr=False)
-    flush: FlushToZero = field(repr=False)
+    threads: int = field(init=False)
     calls: list[Callable[[], object]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.threads = max((step.threads for step in self.steps), default=1)
         self.calls = [step.bind(self.arena) for step in self.steps]
 
     @property
@@ -83,9 +85,23 @@ class Plan:
         return int(self.arena.nbytes) + self.weight_bytes
 
     def feed(self, arrays: dict[str, Float32]) -> None:
-        """Write the inputs into the arena."""
+        """Write the inputs into the arena.
+
+        Raises
+        ------
+        KernelError
+            An array has another shape than its input.
+        """
+        values = {}
+        for name, tensor in self.inputs.items():
+            array = np.asarray(arrays[name], np.float32)
+            if array.shape != tensor.shape:
+                raise KernelError(f'input "{name}" is {tensor.shape}, not {array.shape}')
+            # an output that was not copied lies where inputs are written
+            inside = np.may_share_memory(array, self.arena)
+            values[name] = array.flatten() if inside else np.ravel(array)
         for name, feed in self.feeds.items():
-            feed(np.ravel(arrays[name]))
+            feed(values[name])
 
     def input(self, name: str) -> Float32:
         """Return where an input may be written instead of fed; its halo is zero then."""
@@ -107,9 +123,13 @@ class Plan:
 
     def run(self) -> None:
         """Run every step on what was fed."""
-        with self.flush:
+        with self.flushed():
             for call in self.calls:
                 call()
+
+    def flushed(self) -> FlushToZero:
+        """Return the context in which steps run: denormal numbers count as zero."""
+        return FlushToZero(self.threads)
 
 
 def build_plan(
@@ -151,15 +171,14 @@ def build_plan(
         size,
         arena,
         {name: _feed(tensor, arena, isa, threads) for name, tensor in inputs.items()},
-        FlushToZero(threads),
     )
 
 
 def _feed(tensor: Tensor, arena: Float32, isa: str, threads: int) -> Feed:
     """Return what writes an input into the arena."""
-    threads = threads_for(tensor.size * MOVED, threads)
     if tensor.contiguous:
-        return Feed(isa, arena, tensor.run(), 1, threads)
+        return Feed(isa, arena, tensor.run(), 1, 1)
+    threads = threads_for(tensor.size * MOVED, threads)
     return Feed(isa, arena, tensor.planes(), tensor.items, threads)
 
 
@@ -174,7 +193,9 @@ def _timed_form(isa: str, threads: int, tuner: Tuner) -> Choice:
             for m, cost in sorted(cycles.items(), key=lambda form: form[1])
         ]
         layer = f"{isa} {given.shape} {spec.weights.shape} {spec.pad} {spec.group} {threads}"
-        return tuner.choose(layer, forms, lambda form: _alone(node, form.rows, isa, threads)).rows
+        return tuner.choose(
+            layer, forms, lambda form: _alone(node, form.rows, isa, threads), threads
+        ).rows
 
     return choose
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from caffe_scnn._kernels import FlushToZero, processors
+from caffe_scnn._kernels import FlushToZero
 from caffe_scnn.engine.choose import Tile
 from caffe_scnn.engine.machine import cache_folder, timed_on
 from caffe_scnn.engine.timing import cold
@@ -48,7 +48,11 @@ class Tuner:
             self.known = {}
 
     def choose(
-        self, layer: str, tiles: Sequence[Tile], build: Callable[[Tile], Callable[[], object]]
+        self,
+        layer: str,
+        tiles: Sequence[Tile],
+        build: Callable[[Tile], Callable[[], object]],
+        threads: int = 1,
     ) -> Tile:
         """Return the fastest tile of a layer.
 
@@ -60,13 +64,15 @@ class Tuner:
             Those worth trying, the most promising first.
         build : callable
             Makes the layer with a tile, as a function that runs it.
+        threads : int
+            That share its work.
         """
         key = f"{timed_on()} cold {layer}"
         by_size = {(t.op, t.rows, t.vectors, t.parts): t for t in tiles}
         found = by_size.get(tuple(self.known.get(key, ())))  # type: ignore[arg-type]
         if found is not None:
             return replace(found, why="the fastest when it was timed before")
-        timed = _time_in_turns([build(tile) for tile in tiles])
+        timed = _time_in_turns([build(tile) for tile in tiles], threads)
         times = [t * (1 + tile.surprise) for t, tile in zip(timed, tiles, strict=True)]
         best = min(range(len(tiles)), key=times.__getitem__)
         self.timed += 1
@@ -88,9 +94,9 @@ class Tuner:
             return  # what was measured still holds for this run
 
 
-def _time_in_turns(runs: Sequence[Callable[[], object]]) -> list[float]:
+def _time_in_turns(runs: Sequence[Callable[[], object]], threads: int) -> list[float]:
     """Return the seconds of the fastest call of each."""
-    with FlushToZero(processors()):
+    with FlushToZero(threads):
         return _fastest(runs)
 
 

@@ -79,10 +79,11 @@ class Trainer:
     Notes
     -----
     While it runs denormal numbers count as zero, in the calling thread and in those that PyTorch
-    starts meanwhile: with the others Intel's processors take up to twelve times as long.
+    starts meanwhile, which keep to it: they made Intel's processors up to twelve times as slow.
 
     On a CPU, the same net, recipe, data and number of threads give the same weights to the bit,
-    interrupted or not; the number of workers does not matter.
+    interrupted or not, in processes that did not use PyTorch before (its threads have their mode
+    already, which denormal numbers can tell); the number of workers does not matter.
     """
 
     def __init__(

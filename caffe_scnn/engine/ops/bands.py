@@ -46,6 +46,7 @@ class BandsOp(Op):
         self.residual = context.tensors[node.residual] if node.residual else None
         self.buffers, scratch = context.scratch[:buffers], context.scratch[buffers:]
         self.stages = self._stages(node, replace(context, scratch=scratch))
+        self.threads = max(stage.threads for stage in self.stages)
         self.weight_bytes = sum(stage.weight_bytes for stage in self.stages)
         self.kernel = " ".join(stage.kernel for stage in self.stages)
         why = "; ".join(stage.why for stage in self.stages)

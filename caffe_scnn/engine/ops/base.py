@@ -91,6 +91,8 @@ class Op:
         Multiply-accumulates with every weight, and with the non-zero ones.
     weight_bytes : int
         Weights as packed.
+    threads : int
+        That share its work: one, unless an op says otherwise.
     """
 
     name: ClassVar[str]
@@ -99,7 +101,7 @@ class Op:
         self.layers = tuple(layer.name for layer in node.layers)
         self.kernel, self.why = self.name, ""
         self.macs, self.nonzero_macs = node.macs, node.nonzero_macs
-        self.threads = context.threads
+        self.threads = 1
         self.reads = [context.tensors[value] for value in node.inputs()]
         self.writes = [context.tensors[value] for value in node.writes]
         self.weight_bytes = 0

@@ -90,6 +90,7 @@ class ConvolutionOp(Op):
                 f"{layer} {self.threads}{' program' * len(more)}",
                 [*tiles[:TRIED], *more],
                 lambda tile: self._alone(pack(tile)[0]),
+                self.threads,
             )
         self.convolution, self.weight_bytes = pack(tile)
         self.kernel = f"f32_{tile.kernel}__{context.isa}"
