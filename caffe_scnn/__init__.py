@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from caffe_scnn.spinning import limit_spinning
+
 if TYPE_CHECKING:
     from caffe_scnn.decompose.compress import compress
     from caffe_scnn.decompose.recipe import Recipe
@@ -39,6 +41,8 @@ __all__ = [
     "summarize",
     "write_caffemodel",
 ]
+
+limit_spinning()
 
 # Public names are imported when they are first used: a script that only reads a prototxt does not
 # pay for the engine, nor one that runs a net for scikit-learn.

@@ -40,6 +40,7 @@ ORDER = [
     "model",
     "proto",
     "errors",
+    "spinning",
 ]
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -470,6 +473,19 @@ def test_the_float_mode_survives_nesting_and_failures(monkeypatch):
             FlushToZero(threads)
         with pytest.raises(KernelError, match="at least one is needed"):
             Feed("scalar", np.zeros(9, np.float32), Planes(0, 1, 1, 9, 9, 0, 9), 1, threads)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [({}, "30000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_threads_do_not_wait_long_unless_the_user_says_so(given, found):
+    code = "import os, caffe_scnn; print(os.environ.get('GOMP_SPINCOUNT'))"
+    own = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=own | given, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == found
 
 
 def test_a_plan_of_small_layers_starts_no_threads():
