@@ -286,6 +286,8 @@ def test_the_input_of_a_chain_is_added_at_its_end(limits, monkeypatch):
     got, steps = outputs(net, x, ["sum"], threads=2)
     assert steps == ["convolution", "bands"]
     assert np.array_equal(got["sum"], want["sum"])
+    plan = Executor(net, threads=2, exact=True).plan({"data": x.shape}, ["sum"])
+    assert [step.threads for step in plan.steps] == [2, 2] and plan.threads == 2
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 100])

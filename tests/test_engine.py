@@ -441,6 +441,7 @@ def test_denormal_weights_count_as_zero_and_the_caller_keeps_its_own(threads, de
     found = plan.fetch()["c"]
     assert (found == net.layer("c").blobs[1][:, None, None]).all()
     executor.profile({"data": data}, 1)
+    assert np.array_equal(plan.output("c"), found)
     tiny = np.array([1e-40], np.float32)
     assert (tiny * np.float32(1e30) > 0).all()
     product = spmm(pack(weights.reshape(32, -1)), np.full((72, 64), 1e30), threads=threads)
@@ -489,8 +490,10 @@ def test_threads_do_not_wait_long_unless_the_user_says_so(given, found):
 
 
 def test_a_plan_of_small_layers_starts_no_threads():
-    small = INPUT % "dim: 1 dim: 2 dim: 5 dim: 5" + conv(
-        "c", "data", "c", "num_output: 2 kernel_size: 3"
+    small = (
+        INPUT % "dim: 1 dim: 2 dim: 5 dim: 5"
+        + conv("c", "data", "c", "num_output: 2 kernel_size: 3")
+        + 'layer { name: "m" type: "ArgMax" bottom: "c" top: "m" }'
     )
     large = INPUT % "dim: 1 dim: 16 dim: 64 dim: 64" + conv(
         "c", "data", "c", "num_output: 32 kernel_size: 3"
