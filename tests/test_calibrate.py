@@ -11,6 +11,7 @@ from caffe_scnn.calibrate.patches import Patches, as_blob, weight_rows
 from caffe_scnn.calibrate.statistics import Moments
 from caffe_scnn.engine import Executor
 from caffe_scnn.errors import ModelError
+from caffe_scnn.model.net import Net
 
 IMAGES = np.random.default_rng(1).standard_normal((7, 6, 9, 8)).astype(np.float32)
 
@@ -177,3 +178,22 @@ def test_halves_part_the_images():
     parts = [[image for _, batch in half.batches() for image in batch] for half in (first, second)]
     assert parts == [[0, 2, 4, 6], [1, 3, 5]]
     assert [len(half) for half in Images(["one"]).halves()] == [1, 1]
+
+
+def test_what_is_found_does_not_depend_on_the_kernels_that_are_preferred():
+    text = (
+        'layer { name: "data" type: "Input" top: "data" input_param {\n'
+        "  shape { dim: 1 dim: 64 dim: 56 dim: 56 } } }\n"
+        'layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param {\n'
+        "  num_output: 64 kernel_size: 3 pad: 1 } }\n"
+    )
+    rng, net = np.random.default_rng(0), Net.parse(text)
+    net.layer("c").blobs = [
+        rng.standard_normal(shape).astype(np.float32) for shape in ((64, 64, 3, 3), (64,))
+    ]
+    x = rng.standard_normal((2, 64, 56, 56)).astype(np.float32)
+    found = Calibration(Images(x), threads=1).outputs(net, "c", 2)
+    assert np.array_equal(found, Executor(net, threads=1, exact=True).run({"data": x})["c"])
+    fast = Executor(net, threads=1)
+    assert "winograd" in fast.plan().steps[0].kernel  # whose values are not the same to the bit
+    assert not np.array_equal(found, fast.run({"data": x})["c"])

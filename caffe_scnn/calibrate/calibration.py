@@ -224,7 +224,8 @@ class Calibration:
     def _run(
         self, net: Net, blobs: Sequence[str], count: int | None = None
     ) -> Iterator[tuple[int, Mapping[str, Values]]]:
-        executor = Executor(_needed(net, blobs), threads=self.threads)
+        # exact: what is found must not depend on the kernels that this machine prefers
+        executor = Executor(_needed(net, blobs), threads=self.threads, exact=True)
         if len(executor.inputs) != 1:
             raise ModelError(
                 f"calibration feeds nets of one input; this one has {len(executor.inputs)}: "
