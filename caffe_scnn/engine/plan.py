@@ -99,7 +99,7 @@ class Plan:
                 raise KernelError(f'input "{name}" is {tensor.shape}, not {array.shape}')
             # an output that was not copied lies where inputs are written
             inside = np.may_share_memory(array, self.arena)
-            values[name] = array.flatten() if inside else np.ravel(array)
+            values[name] = (array.copy() if inside else array).reshape(-1)
         for name, feed in self.feeds.items():
             feed(values[name])
 
