@@ -12,6 +12,7 @@ Int64 = NDArray[np.int64]
 
 def isas() -> list[str]: ...
 def best_isa(cap: str | None = None) -> str: ...
+def has_amx(cap: str | None = None) -> bool: ...
 def kernels() -> list[tuple[str, str, str, int, int, int]]: ...
 def revision() -> str: ...
 def openmp() -> bool: ...
@@ -121,6 +122,48 @@ class DenseConvolution:
         slope: Float32 | None,
         channel: Int32,
         base: int,
+        low: float,
+        high: float,
+    ) -> None: ...
+    def bind(
+        self,
+        memory: Float32,
+        src: Planes,
+        target: Float32,
+        dst: Planes,
+        residual: Planes | None,
+        items: int,
+        threads: int,
+        halo: bool = True,
+    ) -> Callable[[], None]: ...
+
+class Bf16Convolution:
+    def __init__(
+        self,
+        parts: int,
+        offset: Int32,
+        shift: Int32,
+        steps: int,
+        weight: NDArray[np.uint16],
+        row: Int64,
+        source: Int32,
+        bias: Float32,
+        slope: Float32 | None,
+        channel: Int32,
+        store: tuple[
+            Int32,
+            Int32,
+            NDArray[np.uint32],
+            NDArray[np.uint32],
+            Int32,
+            NDArray[np.uint8],
+            int,
+            int,
+        ],
+        base: int,
+        band: int,
+        pitch: int,
+        scratch: int,
         low: float,
         high: float,
     ) -> None: ...

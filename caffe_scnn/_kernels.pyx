@@ -121,6 +121,26 @@ cdef extern from "scnn.h" nogil:
         int64_t step
     ctypedef void (*scnn_dense_fn)(const scnn_dense *, int64_t,
                                    const scnn_dense_tile *) noexcept nogil
+    ctypedef struct scnn_bf16:
+        const uint16_t *weight
+        const int64_t *start
+        const int64_t *row
+        const int32_t *source
+        const int32_t *shift
+        int32_t taps, steps
+    ctypedef struct scnn_bf16_run:
+        const uint32_t *lines
+        int64_t pitch, part
+        int32_t first, count
+        float *out
+        const float *residual
+        int64_t out_plane
+        const scnn_store *store
+    ctypedef void (*scnn_bf16x3_fn)(const scnn_bf16 *, const scnn_matrix *, int64_t,
+                                    const scnn_bf16_run *) noexcept nogil
+    ctypedef void (*scnn_split_fn)(int32_t, const int32_t *, int64_t, int64_t, const float *,
+                                   int64_t, uint32_t *, int64_t, int64_t) noexcept nogil
+    int32_t scnn_amx_supported()
     ctypedef struct scnn_dwconv:
         int32_t out_height, out_width
         int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w
@@ -178,7 +198,9 @@ def isas():
 
 
 def best_isa(cap=None):
-    """Return the ISA to use: ``cap``, or ``CAFFE_SCNN_ISA``, or the best there is.
+    """Return the ISA of vectors to use: ``cap``, or ``CAFFE_SCNN_ISA``, or the best there is.
+
+    ``amx`` stands for the matrix unit (:func:`has_amx`) beside ``avx512``.
 
     Raises
     ------
@@ -188,11 +210,20 @@ def best_isa(cap=None):
     known = [scnn_isas[i].decode() for i in range(scnn_isa_count)]
     available = isas()
     wanted = cap or os.environ.get("CAFFE_SCNN_ISA") or available[0]
+    if wanted == "amx" and scnn_amx_supported():
+        return "avx512"
+    known.insert(0, "amx")
     if wanted not in known:
         raise KernelError(f'unknown ISA "{wanted}"; CAFFE_SCNN_ISA may be one of {", ".join(known)}')
     if wanted not in available:
         raise KernelError(f'this processor cannot run ISA "{wanted}"; it has {", ".join(available)}')
     return wanted
+
+
+def has_amx(cap=None):
+    """Whether there is a matrix unit (AMX), and neither ``cap`` nor ``CAFFE_SCNN_ISA`` forbids it."""
+    wanted = cap or os.environ.get("CAFFE_SCNN_ISA") or "amx"
+    return wanted == "amx" and bool(scnn_amx_supported())
 
 
 def kernels():
@@ -234,8 +265,10 @@ include "denormals.pxi"
 include "planes.pxi"
 include "phases.pxi"
 include "operands.pxi"
+include "places.pxi"
 include "convolution.pxi"
 include "dense_convolution.pxi"
+include "bf16.pxi"
 include "winograd.pxi"
 include "depthwise.pxi"
 include "fully_connected.pxi"

@@ -69,8 +69,8 @@ def inspect_environment() -> Environment:
     return Environment(
         version=caffe_scnn.__version__,
         python=platform.python_version(),
-        isas=tuple(_kernels.isas()),
-        isa=_kernels.best_isa(),
+        isas=(*(["amx"] if _kernels.has_amx("amx") else []), *_kernels.isas()),
+        isa="amx" if _kernels.has_amx() else _kernels.best_isa(),
         kernels=_kernels_by_isa(),
         openmp=_kernels.openmp(),
         processors=_kernels.processors(),

@@ -78,9 +78,10 @@ cdef class Convolution:
     cdef scnn_sconv_fn[17] table
     cdef scnn_finish_fn finish
     cdef scnn_matrix[MAX_PARTS] matrix
+    cdef Places places
     cdef scnn_store store
     cdef int parts, vectors, run_vectors, lanes, rows
-    cdef int64_t base, reach, write_low, write_high, partial_size
+    cdef int64_t base, reach, partial_size
     cdef int top_channel
     cdef bint blocks_first
     cdef const int32_t[::1] chunk
@@ -104,7 +105,7 @@ cdef class Convolution:
         self.run_vectors = len(store[0]) - 1
         self.chunk, self.blocks_first = chunk, blocks_first
         self.base, self.reach = base, reach
-        self.keep = [bias, slope, channel, store]
+        self.keep = [bias, slope, channel]
         for v in {vectors, self.run_vectors % vectors or vectors}:
             kernel = find("sconv", isa, rows, v)
             self.table[v] = <scnn_sconv_fn>kernel.run
@@ -130,7 +131,8 @@ cdef class Convolution:
             self.matrix[index].origin = origin
             self.point_at(&self.matrix[index], blocks, start, offset, value)
         self.top_channel = max(channel)
-        self.place(store)
+        self.places = Places(store, self.lanes)
+        self.store = self.places.store
         largest = np.diff(chunk).max()
         self.partial = np.empty((0, 1), np.float32)
         self.partial_size = largest * rows * vectors * self.lanes if self.parts > 1 else 0
@@ -164,41 +166,6 @@ cdef class Convolution:
             matrix.value = &value[0]
         return 0
 
-    cdef int place(self, tuple store) except -1:
-        """Point at the store; find the lowest and highest position that it touches."""
-        cdef const int32_t[::1] piece, shift, at
-        cdef const uint32_t[::1] mask, keep
-        cdef const uint8_t[::1] order
-        cdef int mode
-        cdef uint32_t tail
-        piece, shift, mask, keep, at, order, mode, tail = store
-        cdef int v, p, lane, lanes = self.lanes, count = self.run_vectors
-        cdef int64_t position
-        if (count < 1 or piece[0] != 0 or piece[count] != shift.shape[0]
-                or shift.shape[0] != mask.shape[0] or keep.shape[0] != count
-                or at.shape[0] != count or order.shape[0] != count * lanes
-                or (order.shape[0] and max(order) >= lanes)):
-            raise KernelError("the places of a convolution's result do not fit together")
-        self.write_low, self.write_high = 0, 0
-        for v in range(count):
-            for p in range(piece[v], piece[v + 1]):
-                position = <int64_t>v * lanes + shift[p]
-                for lane in range(lanes):
-                    if mask[p] >> lane & 1:
-                        self.write_low = min(self.write_low, position + lane)
-                        self.write_high = max(self.write_high, position + lane + 1)
-        if (not 0 <= mode <= 2
-                or (mode == SCNN_WHOLE
-                    and (<int64_t>(count - 1) * lanes + lanes_up_to(tail) > self.write_high
-                         or keep[count - 1] & ~tail))
-                or min(at) < self.write_low or max(at) > self.write_high
-                or at[count - 1] + lanes_in(keep[count - 1]) > self.write_high):
-            raise KernelError("a convolution would write behind its result")
-        self.store.piece, self.store.shift, self.store.mask = &piece[0], &shift[0], &mask[0]
-        self.store.keep, self.store.at, self.store.order = &keep[0], &at[0], &order[0]
-        self.store.mode, self.store.last, self.store.tail = mode, count - 1, tail
-        return 0
-
     def bind(self, const float[::1] memory not None, Planes src not None,
              float[::1] target not None, Planes dst not None, Planes residual, int items,
              int threads, bint halo=True):
@@ -217,8 +184,7 @@ cdef class Convolution:
         call.convolution = self
         call.hold(memory, src, self.base, target, dst, residual, items, threads, halo)
         if (call.reads_outside(self.reach + <int64_t>self.run_vectors * self.lanes)
-                or self.top_channel >= dst.channels or dst.lead + self.write_low < 0
-                or dst.lead + self.write_high > dst.plane):
+                or self.top_channel >= dst.channels or self.places.outside(dst)):
             raise KernelError("a convolution reaches outside its planes")
         return call
 
@@ -239,15 +205,10 @@ cdef class Convolution:
         cdef int vectors = min(self.vectors, self.run_vectors - first)
         cdef int begin = self.chunk[chunk], end = self.chunk[chunk + 1], row, part
         cdef float *out = y + item * dst.item
-        cdef float *plane
         if halo and tile == 0 and dst.lead:
             for row in range(begin * self.rows, end * self.rows):
                 if self.matrix[0].channel[row] >= 0:
-                    plane = out + self.matrix[0].channel[row] * dst.plane
-                    if self.store.mode == SCNN_WHOLE:  # which writes the gaps
-                        zero_ends(plane, dst)
-                    else:
-                        zero_halo(plane, dst)
+                    zero_around(out + self.matrix[0].channel[row] * dst.plane, dst, &self.store)
         if residual != NULL:
             residual = residual + item * residual_item
         if self.program is not None:

@@ -1,7 +1,15 @@
 /* The table of kernels and of ISA tiers. */
+#define _DEFAULT_SOURCE /* syscall */
 #include "scnn.h"
 #include "prototypes.h"
 
+#if SCNN_AMX
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#define LANES_amx 16
 #define LANES_avx512 16
 #define LANES_avx2 8
 #define LANES_scalar 4
@@ -42,3 +50,22 @@ int32_t scnn_isa_supported(int32_t isa)
 #undef SCNN_ISA
     return 0;
 }
+
+#if SCNN_AMX
+#define ASK_FOR_STATE 0x1023 /* ARCH_REQ_XCOMP_PERM of arch_prctl */
+#define TILE_STATE 18
+
+int32_t scnn_amx_supported(void)
+{
+    unsigned a, b, c, d;
+    if (!__builtin_cpu_supports("avx512bw") || !__get_cpuid_count(7, 0, &a, &b, &c, &d))
+        return 0;
+    const unsigned needed = 1u << 22 | 1u << 24; /* AMX-BF16, AMX-TILE */
+    return (d & needed) == needed && syscall(SYS_arch_prctl, ASK_FOR_STATE, TILE_STATE) == 0;
+}
+#else
+int32_t scnn_amx_supported(void)
+{
+    return 0;
+}
+#endif

@@ -25,6 +25,13 @@
 #error "the kernels read words of offsets on little-endian processors only"
 #endif
 
+/* Whether the kernels for Intel's matrix unit (AMX) are compiled. */
+#if defined(__x86_64__) && defined(__linux__) && (defined(__clang__) || __GNUC__ >= 11)
+#define SCNN_AMX 1
+#else
+#define SCNN_AMX 0
+#endif
+
 /* The weights of a convolution as streams, in blocks of `rows` output channels that share their
  * input offsets (rows = 1: unstructured sparsity; a dense matrix is the fully filled case).
  * Entry e of block b, start[b] <= e < start[b + 1], adds value[e * rows + r] times the input at
@@ -109,6 +116,44 @@ typedef struct {
 
 /* All channels of a block × `pixels` neighbours of an output row (`dense`) or of two (`pair`). */
 typedef void (*scnn_dense_fn)(const scnn_dense *dense, int64_t block, const scnn_dense_tile *tile);
+
+/* Dense weights of a convolution in two or three bf16 numbers each (`f32_bf16_body.h`). The columns of
+ * a group's matrix are its entries, in steps of 32, at each of `taps` shifts. Block b has the rows row[b]
+ * … row[b + 1] of a matrix whose streams are not read, 16 or 32; its weights begin with number start[b]:
+ * for each step and tap the first parts and then the others, for each 16 rows 16 pairs of entries ×
+ * 16 rows × 2. */
+typedef struct {
+    const uint16_t *weight;
+    const int64_t *start;
+    const int64_t *row;    /* blocks + 1 */
+    const int32_t *source; /* the first step of entries that each block reads */
+    const int32_t *shift;  /* positions, one a tap */
+    int32_t taps, steps;
+} scnn_bf16;
+
+/* Vectors first … first + count - 1 of the flat run. A position of a step is a line of 16 pairs of
+ * entries; the lines of two steps lie `pitch` lines apart, the parts of a number `part` numbers. `lines`
+ * begins with the position of vector `first` for shift 0; cache lines hold them. `out` and `residual`
+ * as of scnn_sconv_fn. */
+typedef struct {
+    const uint32_t *lines;
+    int64_t pitch, part;
+    int32_t first, count;
+    float *out;
+    const float *residual;
+    int64_t out_plane;
+    const scnn_store *store;
+} scnn_bf16_run;
+typedef void (*scnn_bf16x3_fn)(const scnn_bf16 *conv, const scnn_matrix *matrix, int64_t block,
+                               const scnn_bf16_run *run);
+typedef scnn_bf16x3_fn scnn_bf16x6_fn;
+
+/* `size` positions of the 32 entries of steps [begin, end) as `parts` bf16 numbers each: the nearest
+ * one, and those nearest to what is left. Entry e begins at in + offset[e]; -1: it is zero. Whole
+ * vectors of positions are written. */
+typedef void (*scnn_split_fn)(int32_t parts, const int32_t *offset, int64_t begin, int64_t end,
+                              const float *in, int64_t size, uint32_t *lines, int64_t pitch,
+                              int64_t part);
 
 /* Depthwise convolution of one plane. `in` points at the first tap of the first output pixel; whole
  * vectors are read from each row, up to 2 · lanes behind its last pixel. slope: of negative results;
@@ -263,5 +308,9 @@ extern const int32_t scnn_kernel_count;
 extern const char *const scnn_isas[];
 extern const int32_t scnn_isa_count;
 int32_t scnn_isa_supported(int32_t isa);
+
+/* Whether this processor has a matrix unit for bf16 numbers that the system lets this process use; asks
+ * the system for it. */
+int32_t scnn_amx_supported(void);
 
 #endif

@@ -38,7 +38,7 @@ def assert_close(got, want):
 @pytest.mark.parametrize("seed", range(FIRST, LAST))
 def test_a_random_net_runs_like_its_reference(seed):
     net = random_net(seed)
-    isas = _kernels.isas()
+    isas = [*_kernels.isas(), *(["amx"] if _kernels.has_amx() else [])]
     executor = Executor(net, threads=1 + seed % 2, isa=isas[seed % len(isas)])
     inputs = inputs_of(executor, seed)
     names = list(dict.fromkeys(top for layer in net.layers for top in layer.tops))

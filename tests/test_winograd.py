@@ -10,6 +10,7 @@ import pytest
 
 from caffe_scnn import _kernels
 from caffe_scnn.engine import Executor, winograd
+from caffe_scnn.engine.forms import choose_forms
 from caffe_scnn.engine.nodes import Node, Program, Value
 from caffe_scnn.engine.plan import build_plan
 from caffe_scnn.errors import KernelError
@@ -19,6 +20,7 @@ from caffe_scnn.model.net import Net
 CAP = os.environ.get("CAFFE_SCNN_ISA")
 ISAS = [isa for isa in _kernels.isas() if CAP in (None, isa)]
 ULP = 2.0**-24
+FORMS = {0: "direct", 2: "winograd2", 4: "winograd4"}
 
 
 @dataclass
@@ -30,6 +32,7 @@ class Named:
 
 def convolve(weights, x, pad, m, group=1, bias=None, finish=None, residual=None, **how):
     """Run one convolution in tiles of m x m, or directly (m = 0)."""
+    form = FORMS[m]
     shape = (
         len(x),
         len(weights),
@@ -37,7 +40,7 @@ def convolve(weights, x, pad, m, group=1, bias=None, finish=None, residual=None,
     )
     given, result = Value("x", x.shape), Value("y", shape)
     spec = ConvolutionSpec(weights, bias, (1, 1), pad, (1, 1), group)
-    node = Node([Named()], spec, [given], [result], finish, winograd=m, nonzero_macs=10**9)
+    node = Node([Named()], spec, [given], [result], finish, form=form, nonzero_macs=10**9)
     program = Program([node], {"x": given}, {}, {"y": result})
     arrays = {"x": x}
     if residual is not None:
@@ -131,7 +134,7 @@ def step(channels, density=1.0, empty=(), **how):
     for index in empty:
         weights[index] = 0
     net.layer("conv").blobs = [weights]
-    return Executor(net, threads=1, **how).plan().steps[0]
+    return Executor(net, threads=1, isa=ISAS[0], **how).plan().steps[0]
 
 
 def kernel(*what, **how):
@@ -152,14 +155,21 @@ def test_filters_and_channels_without_weights_cost_nothing():
     assert fewer.weight_bytes == pytest.approx(whole.weight_bytes * 0.75 * 0.75, rel=0.02)
 
 
-@pytest.mark.parametrize(("channels", "forms"), [(15, None), (16, {0, 2}), (48, {0, 2, 4})])
+@pytest.mark.parametrize(
+    ("channels", "forms"), [(15, None), (16, {"direct", "winograd2"}), (48, set(FORMS.values()))]
+)
 def test_forms_need_so_many_products_that_rounding_stays_in_its_bound(channels, forms):
     weights = np.ones((128, channels, 3, 3), np.float32)
     given, result = Value("x", (1, channels, 28, 28)), Value("y", (1, 128, 28, 28))
     spec = ConvolutionSpec(weights, None, (1, 1), (1, 1), (1, 1), 1)
     program = Program([Node([Named()], spec, [given], [result])], {"x": given}, {}, {"y": result})
     offered = []
-    winograd.use_winograd(program, ISAS[0], lambda node, cycles: offered.append(set(cycles)) or 0)
+
+    def choose(node, cycles):
+        offered.append(set(cycles))
+        return "direct"
+
+    choose_forms(program, ISAS[0], choose=choose)
     assert offered == ([forms] if forms else [])
 
 
@@ -173,7 +183,7 @@ def test_channels_that_its_filters_ignore_are_not_computed_and_may_hold_anything
     filters = ConvolutionSpec(second, None, (1, 1), (1, 1), (1, 1), 1)
     nodes = [
         Node([Named()], mix, [given], [between]),
-        Node([Named()], filters, [between], [result], winograd=4),
+        Node([Named()], filters, [between], [result], form="winograd4"),
     ]
     plan = build_plan(Program(nodes, {"x": given}, {}, {"y": result}), ISAS[0], 1, exact=True)
     plan.arena[...] = np.nan

@@ -14,6 +14,7 @@ from caffe_scnn.cli.inputs import Source, source_options
 from caffe_scnn.cli.models import FILE, Models, takes_models
 from caffe_scnn.cli.opening import (
     Opening,
+    bf16x3_option,
     codegen_option,
     exact_option,
     opening_options,
@@ -64,6 +65,7 @@ COLUMNS = (
 @tune_option
 @codegen_option
 @exact_option
+@bf16x3_option
 @opening_options
 def command(
     models: Models,
@@ -74,6 +76,7 @@ def command(
     tune: bool,
     codegen: bool,
     exact: bool,
+    bf16x3: bool,
     opening: Opening,
 ) -> None:
     """Measure how fast a model runs.
@@ -98,6 +101,7 @@ def command(
                 repeat=repeat,
                 tune=tune,
                 exact=exact,
+                bf16x3=bf16x3,
                 codegen=codegen,
             )
         )

@@ -40,7 +40,7 @@ CALIBRATED_COLUMNS = (
 def command(calibrate: bool, output: Output) -> None:
     """Show instruction sets, kernels, OpenMP, BLAS libraries and versions.
 
-    The environment variable CAFFE_SCNN_ISA (scalar, avx2, avx512) caps the instruction set.
+    The environment variable CAFFE_SCNN_ISA (scalar, avx2, avx512, amx) caps the instruction set.
     """
     output.show(calibration_report() if calibrate else environment_report(inspect_environment()))
 

@@ -104,7 +104,14 @@ tune_option = click.option(
 exact_option = click.option(
     "--exact",
     is_flag=True,
-    help="Add up every product as Caffe does: no Winograd form of dense 3x3 convolutions.",
+    help="Add up every product as Caffe does: no Winograd form of dense 3x3 convolutions, and no "
+    "products of 16-bit parts (AMX).",
+)
+bf16x3_option = click.option(
+    "--bf16x3",
+    is_flag=True,
+    help="With AMX: products of dense convolutions may be 2^-15 off (2^-18 on average), for half "
+    "the time.",
 )
 codegen_option = click.option(
     "--codegen",

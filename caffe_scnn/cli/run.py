@@ -11,7 +11,13 @@ from caffe_scnn.batch import ModelFiles
 from caffe_scnn.cli.front_door import examples
 from caffe_scnn.cli.inputs import Source, source_options
 from caffe_scnn.cli.models import FILE, Models, takes_models
-from caffe_scnn.cli.opening import Opening, exact_option, opening_options, threads_option
+from caffe_scnn.cli.opening import (
+    Opening,
+    bf16x3_option,
+    exact_option,
+    opening_options,
+    threads_option,
+)
 from caffe_scnn.engine import Executor
 from caffe_scnn.evaluate.arrays import Values, write_arrays
 from caffe_scnn.report import Column, Report, Table
@@ -46,6 +52,7 @@ COLUMNS = (
 @click.option("--blobs", metavar="A,B", help="Blobs to return [the net's outputs].")
 @threads_option
 @exact_option
+@bf16x3_option
 @opening_options
 def command(
     models: Models,
@@ -54,6 +61,7 @@ def command(
     blobs: str | None,
     threads: int | None,
     exact: bool,
+    bf16x3: bool,
     opening: Opening,
 ) -> None:
     """Run a model and write its output blobs (or the blobs you name) into an npz.
@@ -68,7 +76,8 @@ def command(
         if model.caffemodel is None and any(layer.blobs and not layer.weights for layer in net):
             click.echo("warning: no caffemodel: weights are constant fillers", err=True)
         inputs = source.inputs(net)
-        results = Executor(net, threads=threads, exact=exact).run(inputs, blobs=wanted)
+        executor = Executor(net, threads=threads, exact=exact, bf16x3=bf16x3)
+        results = executor.run(inputs, blobs=wanted)
         place = models.place(out, model, ".npz") if out else None
         if place:
             if models.one is None:

@@ -304,11 +304,10 @@ def count_entries(
     if rows == 1:
         return int(np.count_nonzero(weights[~skip])), int(np.count_nonzero(~skip))
     channel = block_channels(weights, groups, rows, skip)
-    occupied = weights != 0
-    entries = 0
-    for block in channel:
-        entries += int(np.count_nonzero(occupied[block[block >= 0]].any(axis=0)))
-    return entries, len(channel)
+    occupied = np.packbits(weights != 0, axis=1)[channel]  # of each row of each block
+    occupied[channel < 0] = 0
+    entries = np.bitwise_count(np.bitwise_or.reduce(occupied, axis=1))
+    return int(entries.sum(dtype=np.int64)), len(channel)
 
 
 def _reason(ranked: list[Tile], weights: NDArray[np.float32]) -> str:

@@ -52,6 +52,21 @@ class Costs:
     dense: DenseCosts | None = None  # of the tiles along channels, where the ISA has such
 
 
+@dataclass(frozen=True)
+class Bf16Costs:
+    """Cycles of each thing that a convolution on the matrix unit does (``engine/bf16.py``)."""
+
+    split: float  # taking a vector of 32 entries apart
+    product: float  # of 16 channels, 32 entries and a vector of pixels
+    store: float  # of 16 channels and a vector of pixels
+    weights: float  # of 16 channels and 32 entries, once a band: they come from afar
+
+
+BF16 = {
+    "bf16x3": Bf16Costs(split=600.0, product=90.0, store=360.0, weights=129.0),
+    "bf16x6": Bf16Costs(split=971.0, product=175.0, store=360.0, weights=188.0),
+}
+
 COSTS = {
     "avx512": Costs(
         broadcast=0.56,

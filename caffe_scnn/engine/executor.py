@@ -10,14 +10,14 @@ from statistics import median
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from caffe_scnn._kernels import best_isa
-from caffe_scnn.engine.nodes import lower_net
+from caffe_scnn._kernels import best_isa, has_amx
+from caffe_scnn.engine.nodes import Form, lower_net
 from caffe_scnn.engine.ops import Op, State
 from caffe_scnn.engine.plan import Plan, build_plan
 from caffe_scnn.engine.tensor import Float32, Shape
 from caffe_scnn.engine.threads import resolve_threads
 from caffe_scnn.engine.tune import Tuner
-from caffe_scnn.errors import ModelError
+from caffe_scnn.errors import KernelError, ModelError
 from caffe_scnn.layers.shapes import infer_shapes
 from caffe_scnn.model.graph import Graph
 from caffe_scnn.model.net import Net
@@ -30,6 +30,13 @@ class StepTime:
     step: Op
     median_ms: float
     min_ms: float
+
+
+def _forms(isa: str, bf16x3: bool) -> tuple[Form, ...]:
+    """Return the forms of convolutions on the matrix unit that may be used."""
+    if isa != "amx":
+        return ()
+    return ("bf16x6", "bf16x3") if bf16x3 else ("bf16x6",)
 
 
 class Executor:
@@ -45,15 +52,20 @@ class Executor:
     threads : int, optional
         Threads to use; all available ones by default. Results do not depend on it.
     isa : str, optional
-        Instruction set to use: ``avx512``, ``avx2`` or ``scalar``; the best one by default.
+        Instruction set to use: ``amx`` (the matrix unit beside ``avx512``), ``avx512``, ``avx2`` or
+        ``scalar``; the best one by default.
     tune : bool
         Time the promising kernels of each convolution when a plan is made, instead of predicting
         which is the fastest; what was found is kept in the user's cache folder. With ``exact``
         results are the same to the bit.
     exact : bool
         Add up every product as Caffe does. Otherwise dense 3x3 convolutions may run in Winograd's
-        form, whose rounding is somewhat larger where inputs differ much in size. Denormal numbers
-        count as zero either way.
+        form, whose rounding is somewhat larger where inputs differ much in size, and with AMX dense
+        ones as six products of 16-bit parts each, which are as exact as one, but spoil infinite
+        numbers. Denormal numbers count as zero either way.
+    bf16x3 : bool
+        With AMX, let three products of such parts make one: it is 2⁻¹⁵ off at most (2⁻¹⁸ on
+        average), and dense layers take half the time. Without AMX nothing changes.
     codegen : bool
         Make a program for the pattern of each sparse convolution, and use it where it is faster
         (``tune`` is implied). Needs a C compiler; programs are kept in the user's cache folder.
@@ -66,7 +78,8 @@ class Executor:
     ModelError
         The net cannot be built.
     KernelError
-        The ISA is unknown or not there, or the number of threads is below one.
+        The ISA is unknown or not there, the number of threads is below one, or ``exact`` and
+        ``bf16x3`` contradict each other.
     """
 
     def __init__(
@@ -78,11 +91,16 @@ class Executor:
         isa: str | None = None,
         tune: bool = False,
         exact: bool = False,
+        bf16x3: bool = False,
         codegen: bool = False,
         plan_bytes: int | None = None,
     ) -> None:
+        if exact and bf16x3:
+            raise KernelError("bf16x3 rounds more than exact allows: choose one of them")
         self.net = net
-        self.isa = best_isa(isa)
+        self._vectors = best_isa(isa)
+        self.isa = "amx" if has_amx(isa) and not exact else self._vectors
+        self._bf16 = _forms(self.isa, bf16x3)
         self.threads = resolve_threads(threads)
         self.exact, self.codegen, self.plan_bytes = exact, codegen, plan_bytes
         graph = Graph(net)
@@ -114,12 +132,13 @@ class Executor:
             program = lower_net(self.net, shapes, wanted)
             plan = build_plan(
                 program,
-                self.isa,
+                self._vectors,
                 self.threads,
                 self._state,
                 self.tuner,
                 self.exact,
                 self.codegen,
+                self._bf16,
             )
             self._make_room(plan.nbytes)
         self._plans[key] = plan

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,12 @@ class Value:
     shape: Shape
 
 
+# How a convolution is computed: directly, with Winograd tiles of so many outputs a side, or on the
+# matrix unit.
+Form = Literal["direct", "winograd2", "winograd4", "bf16x3", "bf16x6"]
+WINOGRAD: dict[Form, int] = {"winograd2": 2, "winograd4": 4}
+
+
 @dataclass(eq=False)
 class Node:
     """One thing to compute.
@@ -51,8 +58,8 @@ class Node:
         Fused behind the result.
     residual : Value, optional
         Added before ``finish``.
-    winograd : int
-        Outputs a side of the Winograd tiles that a convolution runs in; 0: it runs directly.
+    form : Form
+        In which a convolution runs.
     before : list of Node
         Layers of which each reads only the one before it, and this one the last of them: they run
         band by band.
@@ -66,7 +73,7 @@ class Node:
     writes: list[Value]
     finish: ActivationSpec | None = None
     residual: Value | None = None
-    winograd: int = 0
+    form: Form = "direct"
     before: list[Node] = field(default_factory=list)
     macs: int = 0
     nonzero_macs: int = 0

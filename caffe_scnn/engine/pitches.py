@@ -16,7 +16,7 @@ from itertools import product
 import numpy as np
 
 from caffe_scnn.engine.choose import store_cycles
-from caffe_scnn.engine.nodes import Node, Program, Value
+from caffe_scnn.engine.nodes import WINOGRAD, Node, Program, Value
 from caffe_scnn.engine.tensor import Border
 from caffe_scnn.layers.base import ConcatSpec, ConvolutionSpec, EltwiseSpec, PoolingSpec
 
@@ -163,7 +163,7 @@ def _pitch(value: Value, borders: Mapping[Value, Border]) -> int:
 def _walks(node: Node) -> bool:
     """Whether a node is a convolution on the direct kernel."""
     spec = node.spec
-    return isinstance(spec, ConvolutionSpec) and not spec.depthwise and not node.winograd
+    return isinstance(spec, ConvolutionSpec) and not spec.depthwise and node.form not in WINOGRAD
 
 
 def _fixed(program: Program) -> set[Value]:

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from caffe_scnn._kernels import Feed, FlushToZero, clear_halo
 from caffe_scnn.engine.arena import Storage, allocate, place
 from caffe_scnn.engine.choose import Tile
+from caffe_scnn.engine.forms import Choice, cheapest, choose_forms
 from caffe_scnn.engine.fuse import fuse
-from caffe_scnn.engine.nodes import Node, Program, Value, unread_channels
+from caffe_scnn.engine.nodes import WINOGRAD, Form, Node, Program, Value, unread_channels
 from caffe_scnn.engine.ops import Context, Op, State, op_type
 from caffe_scnn.engine.ops.bands import between, join
 from caffe_scnn.engine.ops.filter import FilterOp
@@ -29,7 +30,6 @@ from caffe_scnn.engine.pitches import widened
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.threads import MOVED, threads_for
 from caffe_scnn.engine.tune import Tuner
-from caffe_scnn.engine.winograd import Choice, cheapest, use_winograd
 from caffe_scnn.errors import KernelError
 from caffe_scnn.layers.base import ConcatSpec, ConvolutionSpec, InnerProductSpec, ViewSpec
 
@@ -140,12 +140,14 @@ def build_plan(
     tuner: Tuner | None = None,
     exact: bool = False,
     codegen: bool = False,
+    bf16: Iterable[Form] = (),
 ) -> Plan:
     """Compile a program (which is fused in place)."""
     _whole_image_as_inner_product(program)
     fuse(program)
     if not exact:
-        use_winograd(program, isa, _timed_form(isa, threads, tuner) if tuner else cheapest)
+        timed = _timed_form(isa, threads, tuner) if tuner else cheapest
+        choose_forms(program, isa, bf16, timed)
     join(program)
     memory = _Memory(program)
     size = memory.place()
@@ -183,28 +185,34 @@ def _feed(tensor: Tensor, arena: Float32, isa: str, threads: int) -> Feed:
 
 
 def _timed_form(isa: str, threads: int, tuner: Tuner) -> Choice:
-    """Let the tuner choose between a convolution's direct form and its Winograd forms."""
+    """Let the tuner choose between the forms of a convolution."""
 
-    def choose(node: Node, cycles: dict[int, float]) -> int:
+    def choose(node: Node, cycles: dict[Form, float]) -> Form:
         spec, (given,) = node.spec, node.reads
         assert isinstance(spec, ConvolutionSpec)
+        by_name = {str(form): form for form in cycles}
         forms = [
-            Tile("winograd" if m else "direct", m, 0, 1, cost, 1, "")
-            for m, cost in sorted(cycles.items(), key=lambda form: form[1])
+            Tile(form, WINOGRAD.get(form, 0), 0, 1, cost, 1, "")
+            for form, cost in sorted(cycles.items(), key=lambda form: form[1])
         ]
-        layer = f"{isa} {given.shape} {spec.weights.shape} {spec.pad} {spec.group} {threads}"
-        return tuner.choose(
-            layer, forms, lambda form: _alone(node, form.rows, isa, threads), threads
-        ).rows
+        nonzeros = np.count_nonzero(spec.weights)
+        layer = (
+            f"{isa} {given.shape} {spec.weights.shape} {spec.stride} {spec.dilation} {spec.pad} "
+            f"{spec.group} {nonzeros} {threads} {' '.join(sorted(cycles))}"
+        )
+        found = tuner.choose(
+            layer, forms, lambda form: _alone(node, by_name[form.op], isa, threads), threads
+        )
+        return by_name[found.op]
 
     return choose
 
 
-def _alone(node: Node, m: int, isa: str, threads: int) -> Callable[[], None]:
+def _alone(node: Node, form: Form, isa: str, threads: int) -> Callable[[], None]:
     """Return a run of one convolution in one form on memory of its own."""
     (given,) = node.reads
     value, result = Value("given", given.shape), Value("result", node.writes[0].shape)
-    copy = replace(node, reads=[value], writes=[result], finish=None, residual=None, winograd=m)
+    copy = replace(node, reads=[value], writes=[result], finish=None, residual=None, form=form)
     program = Program([copy], {"given": value}, {}, {"result": result})
     return build_plan(program, isa, threads, exact=True).run
 

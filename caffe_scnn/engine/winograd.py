@@ -8,13 +8,12 @@ transforms is an ordinary 1x1 convolution with one group for each coefficient.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from caffe_scnn.engine.choose import Shape, Tile, rank_tiles
-from caffe_scnn.engine.nodes import Node, Program
+from caffe_scnn.engine.nodes import WINOGRAD, Form, Node
 from caffe_scnn.engine.tensor import ALIGNMENT, Float32
 from caffe_scnn.layers.base import ConvolutionSpec
 
@@ -42,7 +41,6 @@ BAND_SHARE = 0.25
 # Cycles of the transforms of one vector of tiles of a channel, in the measure of ``costs.COSTS``.
 SCATTER = {2: 170.0, 4: 600.0}
 GATHER = {2: 85.0, 4: 330.0}
-MARGIN = 0.95  # predicted to be better by less than this is not worth its larger weights
 NEAR_WEIGHTS = 1 << 19  # bytes of weights that stay in the second-level cache
 FAR_BYTES = 10.0  # of weights from beyond it, a cycle
 
@@ -122,32 +120,13 @@ def filter_coefficients(weights: Float32, m: int) -> Float32:
     return (both @ flat.T).astype(np.float32).reshape(len(both), *weights.shape[:2])
 
 
-Choice = Callable[[Node, dict[int, float]], int]
-
-
-def cheapest(node: Node, cycles: dict[int, float]) -> int:
-    """Choose the form that is predicted to be the fastest; direct (0) where the gain is small."""
-    m = min(cycles, key=cycles.__getitem__)
-    return m if cycles[m] < MARGIN * cycles[0] else 0
-
-
-def use_winograd(program: Program, isa: str, choose: Choice = cheapest) -> None:
-    """Let convolutions run in Winograd's form where that is faster, in place.
-
-    Parameters
-    ----------
-    program : Program
-    isa : str
-    choose : callable
-        Returns the form of a node, given the predicted cycles of each form that it may take: 0 is
-        direct, 2 and 4 are the outputs a side of a tile.
-    """
-    for node in program.nodes:
-        spec = node.spec
-        if isinstance(spec, ConvolutionSpec) and _takes(spec):
-            tiled = {m: _cycles(node, spec, m, isa) for m in FILTERS if _enough(spec, m)}
-            if tiled:
-                node.winograd = choose(node, {0: _direct_cycles(node, spec, isa), **tiled})
+def winograd_cycles(node: Node, isa: str) -> dict[Form, float]:
+    """Predict the cycles of a whole layer in each of Winograd's forms that it may take."""
+    spec = node.spec
+    assert isinstance(spec, ConvolutionSpec)
+    if not _takes(spec):
+        return {}
+    return {form: _cycles(node, spec, m, isa) for form, m in WINOGRAD.items() if _enough(spec, m)}
 
 
 def _enough(spec: ConvolutionSpec, m: int) -> bool:
@@ -177,16 +156,6 @@ def _cycles(node: Node, spec: ConvolutionSpec, m: int, isa: str) -> float:
     vectors = bands.rows * -(-bands.tiles_x // tile.lanes)
     transforms = vectors * (channels * SCATTER[m] + outputs * GATHER[m])
     return float(bands.count * (coefficients * tile.cycles + far) + transforms)
-
-
-def _direct_cycles(node: Node, spec: ConvolutionSpec, isa: str) -> float:
-    items, channels, _, width = node.reads[0].shape
-    out_height, out_width = node.writes[0].shape[2:]
-    pitch = width + spec.pad[1]
-    shape = Shape((out_height - 1) * pitch + out_width, channels, 2 * pitch + 2)
-    weights = spec.weights.reshape(len(spec.weights), -1)
-    size = out_height, out_width
-    return items * rank_tiles(isa, weights, spec.group, shape, None, size)[0].cycles
 
 
 def product_tile(spec: ConvolutionSpec, bands: Bands, isa: str) -> Tile:

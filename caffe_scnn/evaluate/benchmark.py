@@ -90,6 +90,7 @@ def benchmark(
     repeat: int = 10,
     tune: bool = False,
     exact: bool = False,
+    bf16x3: bool = False,
     codegen: bool = False,
 ) -> Benchmark:
     """Measure a net.
@@ -102,7 +103,7 @@ def benchmark(
         Blob name → float32 array.
     repeat : int
         Timed passes of each net; two more warm up.
-    tune, exact, codegen : bool
+    tune, exact, bf16x3, codegen : bool
         As :class:`caffe_scnn.engine.Executor` takes them.
 
     Raises
@@ -113,7 +114,15 @@ def benchmark(
     nets = {"net": net} | ({"against": against} if against else {})
     shapes = {name: array.shape for name, array in inputs.items()}
     executors = {
-        name: Executor(each, shapes, threads=threads, tune=tune, exact=exact, codegen=codegen)
+        name: Executor(
+            each,
+            shapes,
+            threads=threads,
+            tune=tune,
+            exact=exact,
+            bf16x3=bf16x3,
+            codegen=codegen,
+        )
         for name, each in nets.items()
     }
     timings = race(executors, inputs, repeat)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from caffe_scnn.engine.nodes import Node
+from caffe_scnn.engine.bf16 import PARTS
+from caffe_scnn.engine.nodes import WINOGRAD, Node
 from caffe_scnn.engine.ops.activation import activation_op
 from caffe_scnn.engine.ops.affine import AffineOp
 from caffe_scnn.engine.ops.argmax import ArgMaxOp
 from caffe_scnn.engine.ops.bands import BandsOp
 from caffe_scnn.engine.ops.base import Context, Op, State
+from caffe_scnn.engine.ops.bf16 import Bf16Op
 from caffe_scnn.engine.ops.concat import ConcatOp
 from caffe_scnn.engine.ops.constant import ConstantOp
 from caffe_scnn.engine.ops.convolution import ConvolutionOp
@@ -76,6 +78,8 @@ def op_type(node: Node) -> type[Op]:
         return BandsOp
     if DepthwiseOp.computes(node):
         return DepthwiseOp
-    if node.winograd:
+    if node.form in WINOGRAD:
         return WinogradOp
+    if node.form in PARTS:
+        return Bf16Op
     return OPS[type(node.spec)]

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from caffe_scnn._kernels import clear_halo, clear_rows, slide_rows
 from caffe_scnn.engine.bands import Clear, Pass, Schedule, Slide, Window, pass_rows, schedule
-from caffe_scnn.engine.nodes import Node, Program, Value, unread_channels
+from caffe_scnn.engine.bf16 import PARTS
+from caffe_scnn.engine.nodes import WINOGRAD, Node, Program, Value, unread_channels
 from caffe_scnn.engine.ops.base import Context, Op, Rows, in_turn
+from caffe_scnn.engine.ops.bf16 import Bf16Op
 from caffe_scnn.engine.ops.convolution import ConvolutionOp
 from caffe_scnn.engine.ops.depthwise import DepthwiseOp
 from caffe_scnn.engine.ops.pooling import PoolingOp
@@ -55,22 +57,14 @@ class BandsOp(Op):
 
     def _stages(self, node: Node, context: Context) -> list[Stage]:
         """Make each layer for the rows of one pass of it."""
-        nodes = _chain(node)
-        read = [Tensor((1, *self.source.shape[1:]), self.source.border), *self.buffers]
-        borders = [*(buffer.border for buffer in self.buffers), self.whole.border]
-        unread = [*(_unread(reader) for reader in nodes[1:]), context.unread]
-        stages = []
-        for number, (one, rows, tensor) in enumerate(zip(nodes, self.rows, read, strict=True)):
-            _, channels, _, width = one.writes[0].shape
-            given = Value("given", tensor.shape)
-            result = Value("result", (1, channels, rows, width))
-            tensors = {given: tensor, result: Tensor(result.shape, borders[number])}
-            part = replace(_part(one, first=not number), reads=[given], writes=[result])
-            if one.residual:
-                part.residual = Value("added", result.shape)
-                tensors[part.residual] = tensors[result]
-            inner = replace(context, tensors=tensors, unread=unread[number])
-            stages.append(_kind(one)(part, inner))
+        unread = [*(_unread(reader) for reader in _chain(node)[1:]), context.unread]
+        scratch, stages = list(context.scratch), []
+        passes = _passes(node, self.source, self.whole, self.buffers)
+        for number, (part, tensors) in enumerate(passes):
+            kind = _kind(part)
+            own = [scratch.pop(0) for _ in kind.scratch(part, tensors)]
+            inner = replace(context, tensors=tensors, scratch=own, unread=unread[number])
+            stages.append(kind(part, inner))
         return stages
 
     def _action(
@@ -106,18 +100,14 @@ class BandsOp(Op):
     @classmethod
     def scratch(cls, node: Node, tensors: Mapping[Value, Tensor]) -> list[Tensor]:
         """Ask for the buffers between layers, and for what a pass of the first layer needs."""
-        plan, found = _schedule(node), []
+        plan, buffers = _schedule(node), []
         readers = [*node.before[1:], node]
         for one, reader, height in zip(node.before, readers, plan.heights, strict=True):
             _, channels, _, width = one.writes[0].shape
-            found.append(Tensor((1, channels, height, width), between(one, reader)))
-        first = node.before[0]
-        _, channels, _, width = first.writes[0].shape
-        given = Value("given", (1, *first.reads[0].shape[1:]))
-        result = Value("result", (1, channels, plan.rows[0], width))
-        one_pass = replace(first, reads=[given], writes=[result])
-        of_pass = {result: Tensor(result.shape, found[0].border)}
-        return [*found, *_kind(first).scratch(one_pass, of_pass)]
+            buffers.append(Tensor((1, channels, height, width), between(one, reader)))
+        passes = _passes(node, tensors[node.reads[0]], tensors[node.writes[0]], buffers)
+        own = [_kind(part).scratch(part, of_part) for part, of_part in passes]
+        return [*buffers, *(tensor for of_stage in own for tensor in of_stage)]
 
     def bind(self, arena: Float32) -> Callable[[], object]:
         """Return a call that does everything that was planned."""
@@ -126,6 +116,27 @@ class BandsOp(Op):
         calls += [partial(clear_halo, arena, buffer.planes(), 1, 1) for buffer in self.buffers]
         actions = product(range(self.source.items), self.actions)
         return in_turn(*calls, *(self._action(arena, action, item) for item, action in actions))
+
+
+def _passes(
+    node: Node, source: Tensor, whole: Tensor, buffers: list[Tensor]
+) -> list[tuple[Node, dict[Value, Tensor]]]:
+    """Return each layer for the rows of one pass of it, with the tensors of its operands."""
+    nodes, rows = _chain(node), _schedule(node).rows
+    read = [Tensor((1, *source.shape[1:]), source.border), *buffers]
+    borders = [*(buffer.border for buffer in buffers), whole.border]
+    found = []
+    for number, (one, count, tensor) in enumerate(zip(nodes, rows, read, strict=True)):
+        _, channels, _, width = one.writes[0].shape
+        given = Value("given", tensor.shape)
+        result = Value("result", (1, channels, count, width))
+        tensors = {given: tensor, result: Tensor(result.shape, borders[number])}
+        part = replace(_part(one, first=not number), reads=[given], writes=[result])
+        if one.residual:
+            part.residual = Value("added", result.shape)
+            tensors[part.residual] = tensors[result]
+        found.append((part, tensors))
+    return found
 
 
 def join(program: Program) -> None:
@@ -163,7 +174,7 @@ def _gives_bands(node: Node) -> bool:
     """Whether a node can compute a few rows, and nothing is added to them."""
     if isinstance(node.spec, PoolingSpec):
         return _pools_bands(node.spec)
-    if not isinstance(node.spec, ConvolutionSpec) or node.residual or node.winograd:
+    if not isinstance(node.spec, ConvolutionSpec) or node.residual or node.form in WINOGRAD:
         return False
     return _sees_pixels(node)
 
@@ -173,7 +184,7 @@ def _reads_bands(node: Node) -> bool:
     spec = node.spec
     if isinstance(spec, PoolingSpec):
         return _pools_bands(spec)
-    if not isinstance(spec, ConvolutionSpec) or node.winograd or not _sees_pixels(node):
+    if not isinstance(spec, ConvolutionSpec) or node.form in WINOGRAD or not _sees_pixels(node):
         return False
     return DepthwiseOp.computes(node) or set(spec.stride) == {1}
 
@@ -196,7 +207,9 @@ def _chain(node: Node) -> list[Node]:
 def _kind(node: Node) -> type[Stage]:
     if isinstance(node.spec, PoolingSpec):
         return PoolingOp
-    return DepthwiseOp if DepthwiseOp.computes(node) else ConvolutionOp
+    if DepthwiseOp.computes(node):
+        return DepthwiseOp
+    return Bf16Op if node.form in PARTS else ConvolutionOp
 
 
 def _spec(node: Node) -> ConvolutionSpec | PoolingSpec:

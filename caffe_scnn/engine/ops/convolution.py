@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_scnn._kernels import Convolution, DenseConvolution, Planes
+from caffe_scnn._kernels import Bf16Convolution, Convolution, DenseConvolution, Planes
 from caffe_scnn.engine.arena import allocate
 from caffe_scnn.engine.choose import Shape, Tile, rank_tiles, store_cycles
 from caffe_scnn.engine.codegen import can_program, program_convolution, program_tile
@@ -25,9 +26,55 @@ from caffe_scnn.engine.threads import threads_for
 from caffe_scnn.engine.tune import TRIED
 from caffe_scnn.layers.base import ConvolutionSpec
 
-Kernel = Convolution | DenseConvolution
+Kernel = Convolution | DenseConvolution | Bf16Convolution
 # Bytes of a layer's maps up to which its rows are better in the order of their length.
 NEAR_MAPS = 2 << 20
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A convolution as a matrix of weights on the flat run of a result.
+
+    Attributes
+    ----------
+    spec : ConvolutionSpec
+    weights : float32 ndarray of shape (channels, columns)
+        Group after group; columns are those of the group.
+    taps : Taps
+    run : Run
+    shape : Shape
+    base : int
+        Offset of the first weight's input from the first pixel.
+    plane : int
+        Distance between two planes that are read.
+    """
+
+    spec: ConvolutionSpec
+    weights: Float32
+    taps: Taps
+    run: Run
+    shape: Shape
+    base: int
+    plane: int
+
+    @classmethod
+    def of(cls, spec: ConvolutionSpec, planes: Tensor, target: Tensor) -> Matrix:
+        """Describe a convolution from padded planes, or from phase planes, to its result."""
+        strided = max(spec.stride) > 1
+        tap = phase_taps(spec, planes) if strided else _plain_taps(spec, planes)
+        order = np.argsort(tap)
+        run = _run(planes, target)
+        by_tap = spec.weights.reshape(*spec.weights.shape[:2], -1)[:, :, order]
+        placed = store_cycles(run.width, run.pitch, run.out_pitch)
+        return cls(
+            spec,
+            by_tap.reshape(len(by_tap), -1),
+            _taps(spec, tap[order], planes),
+            run,
+            Shape(run.size, planes.channels, int(np.ptp(tap)), placed),
+            0 if strided else -(spec.pad[0] * planes.pitch + spec.pad[1]),
+            planes.plane,
+        )
 
 
 class ConvolutionOp(Op):
@@ -44,15 +91,13 @@ class ConvolutionOp(Op):
         strided = max(spec.stride) > 1
         self.planes = context.scratch[0] if strided else self.source
         self.phases = split_into(self.planes, spec, context.isa) if strided else None
-        tap = phase_taps(spec, self.planes) if strided else _plain_taps(spec, self.planes)
-        order = np.argsort(tap)
-        taps = _taps(spec, tap[order], self.planes)
-        base = 0 if strided else -(spec.pad[0] * self.planes.pitch + spec.pad[1])
-        run = _run(self.planes, self.target)
-        by_tap = spec.weights.reshape(*spec.weights.shape[:2], -1)[:, :, order]
-        weights = by_tap.reshape(len(by_tap), -1)
-        placed = store_cycles(run.width, run.pitch, run.out_pitch)
-        shape = Shape(run.size, self.planes.channels, int(np.ptp(tap)), placed)
+        self.convolution: Kernel
+        self._build(Matrix.of(spec, self.planes, self.target), node, context)
+
+    def _build(self, matrix: Matrix, node: Node, context: Context) -> None:
+        """Choose the tile, and pack the weights for it."""
+        spec, weights, taps, run = matrix.spec, matrix.weights, matrix.taps, matrix.run
+        shape, base = matrix.shape, matrix.base
         finish = finish_of(spec.bias, node.finish)
         maps = 4 * (self.planes.channels * self.planes.plane + len(weights) * run.size)
         near = maps <= NEAR_MAPS

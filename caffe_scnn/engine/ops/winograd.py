@@ -9,7 +9,7 @@ import numpy as np
 
 from caffe_scnn._kernels import Convolution, DenseConvolution, Planes, Winograd
 from caffe_scnn.engine.dense import dense_convolution
-from caffe_scnn.engine.nodes import Node, Value
+from caffe_scnn.engine.nodes import WINOGRAD, Node, Value
 from caffe_scnn.engine.ops.base import Context, Op
 from caffe_scnn.engine.ops.finish import finish_of
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
@@ -26,12 +26,12 @@ class WinogradOp(Op):
 
     def __init__(self, node: Node, context: Context) -> None:
         super().__init__(node, context)
-        spec = node.spec
+        spec, m = node.spec, WINOGRAD[node.form]
         assert isinstance(spec, ConvolutionSpec)
         self.source, self.target = context.tensors[node.reads[0]], self.writes[0]
         self.residual = context.tensors[node.residual] if node.residual else None
         self.threads = threads_for(MULTIPLY_ADD * self.nonzero_macs, context.threads)
-        self.bands = Bands.of(node, node.winograd)
+        self.bands = Bands.of(node, m)
         self.coefficients, self.products = map(self._band_planes, context.scratch)
         finish = finish_of(spec.bias, node.finish)
         slope = finish.slope
@@ -39,7 +39,7 @@ class WinogradOp(Op):
             slope = np.broadcast_to(np.float32(slope), self.target.channels).copy()
         self.transform = Winograd(
             context.isa,
-            node.winograd,
+            m,
             self.bands.tiles_y,
             self.bands.tiles_x,
             spec.pad,
@@ -49,7 +49,7 @@ class WinogradOp(Op):
             finish.high,
         )
         self.multiply: Convolution | DenseConvolution
-        self._pack(spec, node.winograd, context.isa)
+        self._pack(spec, m, context.isa)
         self.why = f"{len(spec.weights)}x{spec.weights.shape[1]} dense 3x3 kernels"
 
     def _band_planes(self, memory: Tensor) -> Planes:
@@ -89,7 +89,8 @@ class WinogradOp(Op):
     @classmethod
     def scratch(cls, node: Node, tensors: Mapping[Value, Tensor]) -> list[Tensor]:
         """Ask for the coefficients of a band of the input and of the result."""
-        count, plane = (node.winograd + 2) ** 2, Bands.of(node, node.winograd).plane
+        m = WINOGRAD[node.form]
+        count, plane = (m + 2) ** 2, Bands.of(node, m).plane
         planes = [slots(node.reads[0].shape[1]), node.writes[0].shape[1]]
         return [Tensor((1, count * n, 1, plane), Border(aligned=True)) for n in planes]
 
