@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_scnn._kernels import DenseConvolution
+from caffe_scnn.engine.arena import allocate
 from caffe_scnn.engine.choose import Tile
 from caffe_scnn.engine.packing import Finish, Float32, Taps, block_channels
 
@@ -38,7 +39,7 @@ def dense_convolution(
         offsets.append(taps.offset[block[0] // per_group, used])
         values.append(filters[:, used].T)
     bias = np.zeros(len(weights), np.float32) if finish.bias is None else finish.bias
-    weight = np.ascontiguousarray(np.concatenate(values), np.float32).ravel()
+    weight = _on_cache_lines(np.concatenate(values))
     offset = np.concatenate(offsets).astype(np.int32)
     kernel = DenseConvolution(
         isa,
@@ -55,6 +56,13 @@ def dense_convolution(
         finish.high,
     )
     return kernel, weight.nbytes + offset.nbytes
+
+
+def _on_cache_lines(weight: Float32) -> Float32:
+    """Copy weights to where none of their vectors crosses a cache line."""
+    memory = allocate(weight.size)[: weight.size]
+    memory[:] = weight.ravel()
+    return memory
 
 
 def _each(slope: Float32 | float | None, channels: int) -> NDArray[np.float32] | None:
