@@ -55,7 +55,7 @@ cdef class Bf16Convolution:
     cdef scnn_matrix matrix
     cdef Places places
     cdef const int32_t[::1] offset
-    cdef int64_t blocks, base, reach, span, pitch, all_steps, scratch
+    cdef int64_t blocks, base, reach, span, pitch, all_steps, scratch, weight_bytes
     cdef int parts, lanes, band, top_channel
     cdef list keep
 
@@ -75,7 +75,7 @@ cdef class Bf16Convolution:
         self.places = Places(store, self.lanes)
         self.blocks, self.all_steps = row.shape[0] - 1, offset.shape[0] // 32
         self.offset, self.base, self.band, self.pitch = offset, base, band, pitch
-        self.scratch = scratch
+        self.scratch, self.weight_bytes = scratch, weight.nbytes
         rows = np.diff(row)
         if (self.blocks < 1 or shift.shape[0] < 1 or steps < 1 or band < 1 or row[0] != 0
                 or not np.isin(rows, (16, 32)).all() or source.shape[0] != self.blocks
@@ -123,20 +123,36 @@ cdef class Bf16Convolution:
             raise KernelError("a convolution in bf16 reaches outside its planes")
         return call
 
-    cdef void block(self, int64_t task, int64_t parts, scnn_bf16_run band, float *y, Planes dst,
-                    bint halo) noexcept nogil:
-        """Compute a block of channels in a part of a band."""
-        cdef int64_t block = task // parts, row
-        cdef int begin = task % parts * band.count // parts
-        cdef int end = (task % parts + 1) * band.count // parts
-        if halo and band.first == 0 and task % parts == 0:
+    cdef void block(self, int64_t block, int begin, int end, scnn_bf16_run band, float *y,
+                    Planes dst, bint halo) noexcept nogil:
+        """Compute a block of channels in vectors [begin, end) of a band."""
+        cdef int64_t row
+        if halo and band.first == 0 and begin == 0:
             for row in range(self.conv.row[block], self.conv.row[block + 1]):
                 if self.matrix.channel[row] >= 0:
                     zero_around(y + self.matrix.channel[row] * dst.plane, dst, &self.places.store)
         band.first, band.count = band.first + begin, end - begin
         band.lines = band.lines + begin * LINES
-        if band.count:
+        if band.count > 0:
             self.multiply(&self.conv, &self.matrix, block, &band)
+
+    cdef void parts_of(self, int64_t task, int ranges, int64_t size, const float *x,
+                       uint32_t *lines) noexcept nogil:
+        """Split one range of the positions of a band."""
+        cdef int64_t vectors = (size + self.lanes - 1) // self.lanes
+        cdef int64_t begin = task * vectors // ranges * self.lanes
+        cdef int64_t end = min(size, (task + 1) * vectors // ranges * self.lanes)
+        if begin < end:
+            self.split(self.parts, &self.offset[0], 0, self.all_steps, x + begin, end - begin,
+                       lines + 16 * begin, self.pitch, self.part())
+
+    cdef void blocks_of(self, int64_t task, int ranges, scnn_bf16_run band, float *y, Planes dst,
+                        bint halo) noexcept nogil:
+        """Compute all blocks of channels in one range of a band, of whole tiles."""
+        cdef int pairs = (band.count + 1) // 2, block
+        cdef int begin = 2 * (task * pairs // ranges), end = 2 * ((task + 1) * pairs // ranges)
+        for block in range(self.blocks):
+            self.block(block, begin, min(end, band.count), band, y, dst, halo)
 
 
 @cython.final
@@ -155,7 +171,9 @@ cdef class Bf16Call(Operands):
         cdef const float *added = self.added()
         cdef const float *source
         cdef float *y = self.output()
-        cdef int64_t item, added_item = self.added_item(), size, task, step, parts = 1
+        cdef float *out
+        cdef int ranges = ranges_of(self.src, dst, conv.weight_bytes, self.threads)
+        cdef int64_t item, added_item = self.added_item(), size, task, parts = 1
         cdef int first
         cdef bint halo = self.halo
         if self.threads > 1 and conv.blocks < TASKS_A_THREAD * self.threads:
@@ -171,17 +189,21 @@ cdef class Bf16Call(Operands):
                 band.first, band.count = first, min(conv.band, conv.places.vectors - first)
                 size = <int64_t>band.count * conv.lanes + conv.span
                 source = x + item * self.src.item + <int64_t>first * conv.lanes
+                out = y + item * dst.item
                 if self.threads == 1:
                     with nogil:
-                        conv.split(conv.parts, &conv.offset[0], 0, conv.all_steps, source, size,
-                                   self.lines, conv.pitch, band.part)
-                        for task in range(conv.blocks):
-                            conv.block(task, 1, band, y + item * dst.item, dst, halo)
-                else:
-                    for step in prange(conv.all_steps, nogil=True, num_threads=self.threads,
+                        conv.parts_of(0, 1, size, source, self.lines)
+                        conv.blocks_of(0, 1, band, out, dst, halo)
+                    continue
+                for task in prange(self.threads, nogil=True, num_threads=self.threads,
+                                   schedule="static"):
+                    conv.parts_of(task, self.threads, size, source, self.lines)
+                if ranges > 1:
+                    for task in prange(ranges, nogil=True, num_threads=self.threads,
                                        schedule="static"):
-                        conv.split(conv.parts, &conv.offset[0], step, step + 1, source, size,
-                                   self.lines, conv.pitch, band.part)
+                        conv.blocks_of(task, ranges, band, out, dst, halo)
+                else:
                     for task in prange(conv.blocks * parts, nogil=True, num_threads=self.threads,
                                        schedule="static"):
-                        conv.block(task, parts, band, y + item * dst.item, dst, halo)
+                        conv.block(task // parts, task % parts * band.count // parts,
+                                   (task % parts + 1) * band.count // parts, band, out, dst, halo)

@@ -3,6 +3,10 @@
 # Into how many parts the input channels of a convolution may be cut.
 DEF MAX_PARTS = 256
 
+# Chunks of channels for each thread, from which on it does not matter that some get one more.
+cdef enum:
+    FAIR = 4
+
 ctypedef void (*program_fn)(const float *, const float *, const float *, float *) noexcept nogil
 
 
@@ -81,7 +85,7 @@ cdef class Convolution:
     cdef Places places
     cdef scnn_store store
     cdef int parts, vectors, run_vectors, lanes, rows
-    cdef int64_t base, reach, partial_size
+    cdef int64_t base, reach, partial_size, weight_bytes
     cdef int top_channel
     cdef bint blocks_first
     cdef const int32_t[::1] chunk
@@ -104,12 +108,13 @@ cdef class Convolution:
         self.parts, self.rows, self.vectors = len(parts), rows, vectors
         self.run_vectors = len(store[0]) - 1
         self.chunk, self.blocks_first = chunk, blocks_first
-        self.base, self.reach = base, reach
+        self.base, self.reach, self.weight_bytes = base, reach, 0
         self.keep = [bias, slope, channel]
-        for v in {vectors, self.run_vectors % vectors or vectors}:
-            kernel = find("sconv", isa, rows, v)
-            self.table[v] = <scnn_sconv_fn>kernel.run
-            self.lanes = kernel.lanes
+        self.lanes = find("sconv", isa, rows, vectors).lanes
+        for v in range(1, vectors + 1):
+            self.table[v] = NULL
+            if v == 1 or ("sconv", isa, rows, v) in numbers:
+                self.table[v] = <scnn_sconv_fn>find("sconv", isa, rows, v).run
         if (not 1 <= self.parts <= MAX_PARTS or not 0 <= unit < 16 or blocks < 1 or bias.shape[0] != blocks * rows
                 or channel.shape[0] != blocks * rows or chunk[0] != 0
                 or chunk[chunk.shape[0] - 1] != blocks or np.diff(chunk).min() < 0):
@@ -126,6 +131,7 @@ cdef class Convolution:
             self.matrix[index].first = index == 0
             self.matrix[index].last = index == self.parts - 1
             start, origin, offset, value = streams
+            self.weight_bytes += offset.nbytes + value.nbytes
             if len(value) and not 0 <= origin <= origin + (int(np.max(offset)) << unit) <= reach:
                 raise KernelError("a convolution reads behind its last weight's input")
             self.matrix[index].origin = origin
@@ -138,6 +144,7 @@ cdef class Convolution:
         self.partial_size = largest * rows * vectors * self.lanes if self.parts > 1 else 0
         self.program = program
         if program is not None:
+            self.weight_bytes = program.value.nbytes
             self.finish = <scnn_finish_fn>find("finish", isa, 0, 0).run
             self.partial_size = program.rows * self.lanes
             if (rows != 1 or vectors != 1 or self.parts > 1
@@ -194,30 +201,57 @@ cdef class Convolution:
             self.partial = np.empty((threads, max(1, self.partial_size)), np.float32)
         return self.partial
 
-    cdef void tile(self, int64_t task, int chunks, int tiles, const float *x, int64_t x_item,
-                   float *y, Planes dst, const float *residual,
-                   int64_t residual_item, float *partial, bint halo) noexcept nogil:
-        cdef int64_t item = task // (<int64_t>chunks * tiles)
-        cdef int rest = task % (<int64_t>chunks * tiles)
-        cdef int chunk = rest // tiles if self.blocks_first else rest % chunks
-        cdef int tile = rest % tiles if self.blocks_first else rest // chunks
-        cdef int first = tile * self.vectors
-        cdef int vectors = min(self.vectors, self.run_vectors - first)
+    cdef void tile(self, int chunk, int first, int vectors, const float *x, float *out, Planes dst,
+                   const float *residual, float *partial, bint halo) noexcept nogil:
+        """Compute some vectors of the run for a chunk of the blocks."""
         cdef int begin = self.chunk[chunk], end = self.chunk[chunk + 1], row, part
-        cdef float *out = y + item * dst.item
-        if halo and tile == 0 and dst.lead:
+        if halo and first == 0 and dst.lead:
             for row in range(begin * self.rows, end * self.rows):
                 if self.matrix[0].channel[row] >= 0:
                     zero_around(out + self.matrix[0].channel[row] * dst.plane, dst, &self.store)
-        if residual != NULL:
-            residual = residual + item * residual_item
         if self.program is not None:
-            self.run_program(begin, end, x + item * x_item + <int64_t>first * self.lanes, first,
-                             out + dst.lead, residual, dst.plane, partial)
+            self.run_program(begin, end, x + <int64_t>first * self.lanes, first, out + dst.lead,
+                             residual, dst.plane, partial)
             return
         for part in range(self.parts):
-            self.table[vectors](&self.matrix[part], begin, end, x + item * x_item, first,
-                                out + dst.lead, residual, dst.plane, &self.store, partial)
+            self.table[vectors](&self.matrix[part], begin, end, x, first, out + dst.lead, residual,
+                                dst.plane, &self.store, partial)
+
+    cdef int tile_size(self, int left) noexcept nogil:
+        """Vectors of the next tile of a run of which so many are left."""
+        cdef int vectors = min(self.vectors, left)
+        while self.table[vectors] == NULL:
+            vectors -= 1
+        return vectors
+
+    cdef void tiles(self, int chunk, int chunks, int begin, int end, const float *x, float *out,
+                    Planes dst, const float *residual, float *partial, bint halo) noexcept nogil:
+        """Compute vectors [begin, end) of the run for some chunks, all of them tile by tile."""
+        cdef int first = begin, vectors, index
+        while first < end:
+            vectors = self.tile_size(end - first)
+            for index in range(chunk, chunk + chunks):
+                self.tile(index, first, vectors, x, out, dst, residual, partial, halo)
+            first += vectors
+
+    cdef void share(self, int64_t task, int ranges, int groups, const float *x, int64_t x_item,
+                    float *y, Planes dst, const float *residual, int64_t residual_item,
+                    float *partial, bint halo) noexcept nogil:
+        """Compute a range of the run of an item for a group of the chunks."""
+        cdef int64_t item = task // (ranges * groups)
+        cdef int part = task % (ranges * groups) // groups, group = task % groups, chunk
+        cdef int begin = part * self.run_vectors // ranges
+        cdef int end = (part + 1) * self.run_vectors // ranges
+        cdef int chunks = self.chunk.shape[0] - 1
+        cdef int first = group * chunks // groups, last = (group + 1) * chunks // groups
+        x, y = x + item * x_item, y + item * dst.item
+        if residual != NULL:
+            residual = residual + item * residual_item
+        if self.blocks_first:
+            for chunk in range(first, last):
+                self.tiles(chunk, 1, begin, end, x, y, dst, residual, partial, halo)
+        else:
+            self.tiles(first, last - first, begin, end, x, y, dst, residual, partial, halo)
 
     cdef void run_program(self, int begin, int end, const float *x, int first, float *out,
                           const float *residual, int64_t out_plane, float *sums) noexcept nogil:
@@ -241,21 +275,25 @@ cdef class ConvolutionCall(Operands):
         """Compute."""
         cdef Convolution conv = self.convolution
         cdef Planes dst = self.dst
-        cdef int chunks = conv.chunk.shape[0] - 1
-        cdef int tiles = (conv.run_vectors + conv.vectors - 1) // conv.vectors
-        cdef int64_t task, tasks = <int64_t>self.items * chunks * tiles
-        cdef int64_t item = self.src.item, added_item = self.added_item()
+        cdef int ranges = ranges_of(self.src, dst, conv.weight_bytes, self.threads)
+        cdef int groups = 1, chunks = conv.chunk.shape[0] - 1
+        cdef int64_t task, item = self.src.item, added_item = self.added_item()
         cdef const float *x = self.input()
         cdef const float *added = self.added()
         cdef float *y = self.output()
         cdef bint halo = self.halo
         cdef float[:, ::1] partial = conv.memory_for_sums(self.threads)
-        if self.threads == 1 or tasks == 1:
+        if self.threads == 1:
             with nogil:
-                for task in range(tasks):
-                    conv.tile(task, chunks, tiles, x, item, y, dst, added, added_item,
-                              &partial[0, 0], halo)
+                for task in range(self.items):
+                    conv.share(task, 1, 1, x, item, y, dst, added, added_item, &partial[0, 0],
+                               halo)
+            return
+        if ranges == 1 and (chunks % self.threads == 0 or chunks >= FAIR * self.threads):
+            groups = self.threads
         else:
-            for task in prange(tasks, nogil=True, num_threads=self.threads, schedule="static"):
-                conv.tile(task, chunks, tiles, x, item, y, dst, added, added_item,
-                          &partial[threadid(), 0], halo)
+            ranges = self.threads
+        for task in prange(self.items * ranges * groups, nogil=True, num_threads=self.threads,
+                           schedule="static"):
+            conv.share(task, ranges, groups, x, item, y, dst, added, added_item,
+                       &partial[threadid(), 0], halo)

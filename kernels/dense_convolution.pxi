@@ -89,18 +89,17 @@ cdef class DenseConvolution:
             raise KernelError("a dense convolution reaches outside its planes")
         return call
 
-    cdef void strip(self, int64_t task, int64_t strips, int rows, int64_t items, const float *x,
-                    Planes src, float *y, Planes dst, const float *residual, int64_t residual_item,
-                    bint halo) noexcept nogil:
-        """Compute one or two output rows of a block of channels: blocks change slowest."""
-        cdef int64_t block = task // strips, item = task % strips * items // strips
-        cdef int64_t line = task % strips % (strips // items) * rows
-        cdef int tiles = (dst.width + self.pixels - 1) // self.pixels, at, begin, end, i
+    cdef void strip(self, int64_t block, int64_t strip, int64_t strips, int64_t begin, int64_t end,
+                    int rows, int64_t items, const float *x, Planes src, float *y, Planes dst,
+                    const float *residual, int64_t residual_item, bint halo) noexcept nogil:
+        """Compute one or two output rows of a block of channels, of those from begin to end."""
+        cdef int64_t item = strip * items // strips, line = strip % (strips // items) * rows
+        cdef int tiles = (dst.width + self.pixels - 1) // self.pixels, at, left, right, i
         cdef scnn_dense_fn *table = self.table
         cdef scnn_dense_tile tile
         if rows == 2 and line + 1 < dst.height:
             table = self.pairs
-            self.look_ahead(&tile, block, task % strips, strips)
+            self.look_ahead(&tile, block, strip - begin, end - begin)
         y = y + item * dst.item
         if halo and line == 0:
             for i in range(block * self.width, (block + 1) * self.width):
@@ -112,10 +111,21 @@ cdef class DenseConvolution:
             residual = residual + item * residual_item + line * dst.pitch
         tile.in_pitch, tile.out_pitch, tile.out_plane = src.pitch, dst.pitch, dst.plane
         for at in range(tiles):
-            begin, end = dst.width * at // tiles, dst.width * (at + 1) // tiles
-            tile.in_, tile.out = x + begin, y + begin
-            tile.residual = residual + begin if residual != NULL else NULL
-            table[end - begin](&self.dense, block, &tile)
+            left, right = dst.width * at // tiles, dst.width * (at + 1) // tiles
+            tile.in_, tile.out = x + left, y + left
+            tile.residual = residual + left if residual != NULL else NULL
+            table[right - left](&self.dense, block, &tile)
+
+    cdef void span(self, int64_t task, int ranges, int64_t strips, int rows, int64_t items,
+                   const float *x, Planes src, float *y, Planes dst, const float *residual,
+                   int64_t residual_item, bint halo) noexcept nogil:
+        """Compute one range of the strips: blocks change slowest."""
+        cdef int64_t begin = task * strips // ranges, end = (task + 1) * strips // ranges
+        cdef int64_t block, strip
+        for block in range(self.blocks):
+            for strip in range(begin, end):
+                self.strip(block, strip, strips, begin, end, rows, items, x, src, y, dst, residual,
+                           residual_item, halo)
 
     cdef void look_ahead(self, scnn_dense_tile *tile, int64_t block, int64_t part,
                          int64_t parts) noexcept nogil:
@@ -147,6 +157,8 @@ cdef class DenseConvolutionCall(Operands):
         # rows that one tile can hold as a whole are computed two at a time
         cdef int rows = 2 if dst.width <= conv.pixels and conv.pairs[dst.width] != NULL else 1
         cdef int64_t items = self.items, strips = items * ((dst.height + rows - 1) // rows)
+        cdef int64_t weight_bytes = conv.dense.start[conv.blocks] * conv.width * sizeof(float)
+        cdef int ranges = ranges_of(src, dst, weight_bytes, self.threads)
         cdef int64_t task, tasks = conv.blocks * strips, added_item = self.added_item()
         cdef const float *x = self.input()
         cdef const float *added = self.added()
@@ -154,8 +166,12 @@ cdef class DenseConvolutionCall(Operands):
         cdef bint halo = self.halo
         if self.threads == 1:
             with nogil:
-                for task in range(tasks):
-                    conv.strip(task, strips, rows, items, x, src, y, dst, added, added_item, halo)
+                conv.span(0, 1, strips, rows, items, x, src, y, dst, added, added_item, halo)
+        elif ranges > 1:
+            for task in prange(ranges, nogil=True, num_threads=self.threads, schedule="static"):
+                conv.span(task, ranges, strips, rows, items, x, src, y, dst, added, added_item,
+                          halo)
         else:
             for task in prange(tasks, nogil=True, num_threads=self.threads, schedule="static"):
-                conv.strip(task, strips, rows, items, x, src, y, dst, added, added_item, halo)
+                conv.strip(task // strips, task % strips, strips, 0, strips, rows, items, x, src, y,
+                           dst, added, added_item, halo)

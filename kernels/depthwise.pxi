@@ -72,16 +72,29 @@ cdef class Depthwise:
         call.geometry = spec
         return call
 
-    cdef void plane(self, const scnn_dwconv *spec, int64_t item, int64_t output, const float *x,
+    cdef void plane(self, scnn_dwconv spec, int64_t output, int begin, int end, const float *x,
                     Planes src, float *y, Planes dst, bint halo) noexcept nogil:
-        cdef float *out = y + item * dst.item + output * dst.plane
+        """Compute rows [begin, end) of one plane of an item."""
+        cdef float *out = y + output * dst.plane
         cdef int64_t channel = output // (dst.channels // src.channels)
-        if halo:
+        if halo and begin == 0:
             zero_halo(out, dst)
-        self.kernel(spec, &self.weights[output, 0, 0],
+        spec.out_height = end - begin
+        self.kernel(&spec, &self.weights[output, 0, 0],
                     self.bias[output] if self.bias is not None else 0,
                     &self.slope[output] if self.slope is not None else NULL,
-                    x + item * src.item + channel * src.plane, out + dst.lead)
+                    x + channel * src.plane + begin * spec.stride_h * src.pitch,
+                    out + dst.lead + begin * dst.pitch)
+
+    cdef void planes(self, scnn_dwconv spec, int64_t task, int ranges, const float *x, Planes src,
+                     float *y, Planes dst, bint halo) noexcept nogil:
+        """Compute one range of rows of all planes of an item."""
+        cdef int64_t item = task // ranges, output
+        cdef int begin = task % ranges * dst.height // ranges
+        cdef int end = (task % ranges + 1) * dst.height // ranges
+        for output in range(dst.channels):
+            self.plane(spec, output, begin, end, x + item * src.item, src, y + item * dst.item, dst,
+                       halo)
 
 
 @cython.final
@@ -95,16 +108,22 @@ cdef class DepthwiseCall(Operands):
         """Compute."""
         cdef Depthwise conv = self.convolution
         cdef Planes src = self.src, dst = self.dst
-        cdef const scnn_dwconv *spec = &self.geometry
-        cdef int64_t task, tasks = <int64_t>self.items * dst.channels
+        cdef scnn_dwconv spec = self.geometry
+        cdef int ranges = ranges_of(src, dst, 0, self.threads)
+        cdef int64_t task, item, tasks = <int64_t>self.items * dst.channels
         cdef const float *x = self.input()
         cdef float *y = self.output()
         cdef bint halo = self.halo
         if self.threads == 1:
             with nogil:
-                for task in range(tasks):
-                    conv.plane(spec, task // dst.channels, task % dst.channels, x, src, y, dst,
-                               halo)
+                for item in range(self.items):
+                    conv.planes(spec, item, 1, x, src, y, dst, halo)
+        elif ranges > 1:
+            for task in prange(self.items * ranges, nogil=True, num_threads=self.threads,
+                               schedule="static"):
+                conv.planes(spec, task, ranges, x, src, y, dst, halo)
         else:
             for task in prange(tasks, nogil=True, num_threads=self.threads, schedule="static"):
-                conv.plane(spec, task // dst.channels, task % dst.channels, x, src, y, dst, halo)
+                item = task // dst.channels
+                conv.plane(spec, task % dst.channels, 0, dst.height, x + item * src.item, src,
+                           y + item * dst.item, dst, halo)

@@ -1,4 +1,25 @@
-# What a bound convolution computes with.
+# What a bound convolution computes with, and how threads share it.
+
+# Threads share the map, and not the output channels, where it has so many pixels, or so many for each
+# output channel times the input channels that it comes from.
+cdef enum:
+    LARGE_MAP = 2048
+    LARGE_INPUT = 1200
+
+
+cdef int ranges_of(Planes src, Planes dst, int64_t weight_bytes, int threads) noexcept nogil:
+    """Into how many ranges of rows or pixels threads cut the maps: one each, or 1.
+
+    What another core wrote comes at a fraction of the speed of a core's own caches. Threads that
+    share the maps of all layers read nothing of others but the rows at the border of their parts;
+    but all of them read all weights, and in every plane they write to one cache line at the border,
+    for which they wait: on small maps that is worse than half of the input from another core.
+    """
+    cdef int64_t pixels = <int64_t>src.height * src.width, inputs = pixels * src.channels
+    cdef bint large = pixels >= LARGE_MAP or inputs >= <int64_t>LARGE_INPUT * dst.channels
+    if large and dst.height >= threads and weight_bytes <= inputs * <int64_t>sizeof(float):
+        return threads
+    return 1
 
 
 cdef class Operands:

@@ -111,15 +111,21 @@ def clear_rows(float[::1] arena not None, Planes planes not None, int first, int
                count * planes.pitch * sizeof(float))
 
 
-def slide_rows(float[::1] arena not None, Planes planes not None, int first, int count):
+def slide_rows(float[::1] arena not None, Planes planes not None, int first, int count,
+               int threads):
     """Move some rows of the planes of one item to their first rows."""
-    cdef int64_t channel
+    cdef int64_t channel, plane = planes.plane
+    cdef int64_t distance = first * planes.pitch, size = count * planes.pitch * sizeof(float)
     cdef float *row
     check(arena, planes, 1)
     check_rows(planes, first, count)
-    for channel in range(planes.channels):
-        row = &arena[planes.at] + channel * planes.plane + planes.lead
-        memmove(row, row + first * planes.pitch, count * planes.pitch * sizeof(float))
+    row = &arena[planes.at] + planes.lead
+    if threads == 1:
+        for channel in range(planes.channels):
+            memmove(row + channel * plane, row + channel * plane + distance, size)
+    else:
+        for channel in prange(planes.channels, nogil=True, num_threads=threads, schedule="static"):
+            memmove(row + channel * plane, row + channel * plane + distance, size)
 
 
 cdef int check_rows(Planes planes, int first, int count) except -1:

@@ -33,7 +33,6 @@ from caffe_scnn.engine.choose import Tile
 from caffe_scnn.engine.machine import cache_folder
 from caffe_scnn.engine.packing import (
     AHEAD,
-    SPARSE_TASKS,
     Finish,
     Float32,
     Int64,
@@ -141,8 +140,8 @@ def program_convolution(
     bias = by_row(finish.bias, rows)
     nothing = np.zeros(len(rows) + 1, np.int64)
     empty = (nothing, 0, np.zeros(AHEAD, np.uint16), np.zeros(0, np.float32))
-    chunks = max(np.count_nonzero(weights) / CHUNK, SPARSE_TASKS / run.vectors(dialect.lanes))
-    tasks = min(len(channel), int(np.ceil(chunks)))
+    chunks = max(1, -(-np.count_nonzero(weights) // CHUNK))
+    tasks = min(len(channel), int(chunks))
     chunk = np.arange(tasks + 1) * len(channel) // tasks * together
     kernel = Convolution(
         isa,

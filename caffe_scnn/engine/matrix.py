@@ -82,6 +82,7 @@ class PackedMatrix:
                 Finish(),
                 vectors=tile.vectors,
                 base=0,
+                threads=resolve_threads(None),
             )
         return self._kernels[columns]
 

@@ -18,13 +18,12 @@ AHEAD = 8  # offsets behind the last, which a kernel reads without use (SCNN_AHE
 # fit 16 bits.
 WIDE_UNIT = 4
 # A task of a dense layer keeps this many entries of weights in cache while it walks over the
-# pixels; a sparse layer's weights are few, so its tasks keep the pixels instead, and take all
-# blocks unless there are fewer tiles than this many tasks.
+# pixels; a sparse layer's weights are few, so its tasks keep the pixels instead.
 DENSE_CHUNK = 2048
 # Where sums are this short their stores take the longest. A result of this many bytes leaves the
 # second-level cache, and prefetching follows a few channels at a time, not all of them.
 SHORT_SUM, LARGE_RESULT, STORED_TOGETHER = 28, 1 << 20, 8
-SPARSE_TASKS = 8
+TASKS_A_THREAD = 4  # groups of the blocks of a sparse layer
 # What the end and the stores of a single row cost, in entries: rows come by their length, and
 # without it threads that get the short ones would take longer.
 ENTRIES_OF_END = 5
@@ -121,16 +120,19 @@ def block_channels(
     rows: int,
     skip: NDArray[np.bool_],
     by_length: bool = False,
+    threads: int = 1,
 ) -> NDArray[np.int32]:
     """Deal the output channels of each group into blocks of ``rows``; -1 fills the last block.
 
     Channels in ``skip`` are not computed at all. Single channels may come by falling number of
-    weights (``by_length``). Of several channels those without weights come last in their group: so
+    weights (``by_length``), within as many parts of all channels as there are ``threads``: each
+    thread computes neighbours. Of several channels those without weights come last in their group: so
     they make blocks of their own, which hold nothing.
     """
     blocks = []
     count = np.count_nonzero(weights, axis=1)
-    place = -count * by_length if rows == 1 else count == 0
+    part = np.arange(len(weights)) * threads // len(weights) * (weights.shape[1] + 1)
+    place = part - count * by_length if rows == 1 else count == 0
     for group in np.arange(len(weights), dtype=np.int32).reshape(groups, -1):
         kept = group[~skip[group]]
         kept = kept[np.argsort(place[kept], kind="stable")]
@@ -146,6 +148,7 @@ def stream(
     parts: int = 1,
     skip: NDArray[np.bool_] | None = None,
     by_length: bool = False,
+    threads: int = 1,
 ) -> Streams:
     """Pack a weight matrix.
 
@@ -163,10 +166,12 @@ def stream(
     by_length : bool
         Single channels come by falling number of weights, so that the processor foresees where
         most sums end. Planes of a result that leaves the cache are better written in their order.
+    threads : int
+        That share the channels.
     """
     groups = taps.offset.shape[0]
     skip = np.zeros(len(weights), bool) if skip is None else skip
-    channel = block_channels(weights, groups, rows, skip, by_length)
+    channel = block_channels(weights, groups, rows, skip, by_length, threads)
     group_of = np.maximum(channel[:, 0], 0) // (len(weights) // groups)
     unit = WIDE_UNIT if not (taps.offset % (1 << WIDE_UNIT)).any() else 0
     packed = [
@@ -268,7 +273,7 @@ class Tasks:
     blocks_first: bool
 
     @classmethod
-    def suited_to(cls, streams: Streams, run: Run, tiles: int) -> Tasks:
+    def suited_to(cls, streams: Streams, run: Run, threads: int) -> Tasks:
         """Keep the weights of dense layers in cache, and the pixels of sparse ones."""
         if streams.rows > 1:
             work, channels = int(_work(streams)[-1]), len(streams.channel)
@@ -276,7 +281,7 @@ class Tasks:
             if short and 4 * channels * run.size > LARGE_RESULT:
                 return cls(max(1, work * STORED_TOGETHER // channels), True)
             return cls(DENSE_CHUNK, True)
-        groups = -(-SPARSE_TASKS // tiles)
+        groups = 1 if threads == 1 else TASKS_A_THREAD * threads
         return cls(-(-int(_work(streams)[-1]) // groups), False)
 
 
@@ -316,10 +321,11 @@ def convolution(
     vectors: int,
     base: int,
     tasks: Tasks | None = None,
+    threads: int = 1,
 ) -> Convolution:
     """Make the kernel object of a packed convolution (see ``_kernels.Convolution``)."""
     channel = streams.channel
-    tasks = tasks or Tasks.suited_to(streams, run, -(-run.vectors(lanes) // vectors))
+    tasks = tasks or Tasks.suited_to(streams, run, threads)
     bias = by_row(finish.bias, channel)
     return Convolution(
         isa,

@@ -71,10 +71,12 @@ class BandsOp(Op):
         self, arena: Float32, action: Slide | Clear | Pass, item: int
     ) -> Callable[[], object]:
         """Bind one action to its memory."""
-        if not isinstance(action, Pass):
-            change = slide_rows if isinstance(action, Slide) else clear_rows
+        if isinstance(action, Clear):
             planes = self.buffers[action.buffer].planes()
-            return partial(change, arena, planes, action.first, action.count)
+            return partial(clear_rows, arena, planes, action.first, action.count)
+        if isinstance(action, Slide):
+            planes = self.buffers[action.buffer].planes()
+            return partial(slide_rows, arena, planes, action.first, action.count, self.threads)
         number, rows, residual = action.stage, self.rows[action.stage], None
         source, item_read = (self.buffers[number - 1], 0) if number else (self.source, item)
         if number < len(self.buffers):

@@ -107,7 +107,10 @@ class ConvolutionOp(Op):
                 return program_convolution(context.isa, weights, taps, run, finish, base)
             if tile.op == "dense":
                 return dense_convolution(context.isa, tile, weights, taps, finish, base)
-            streams = stream(weights, taps, tile.rows, tile.parts, context.unread, near)
+            threads = self.threads
+            streams = stream(
+                weights, taps, tile.rows, tile.parts, context.unread, near, threads
+            )
             kernel = convolution(
                 context.isa,
                 tile.lanes,
@@ -117,6 +120,7 @@ class ConvolutionOp(Op):
                 finish,
                 vectors=tile.vectors,
                 base=base,
+                threads=threads,
             )
             return kernel, streams.nbytes
 

@@ -119,6 +119,7 @@ class _Batch:
             finish,
             vectors=tile.vectors,
             base=0,
+            threads=context.threads,
         )
         self.kernel, self.why = f"f32_{tile.kernel}__{context.isa}", tile.why
         self.nbytes, self.cycles = streams.nbytes, tile.cycles

@@ -77,8 +77,9 @@ class WinogradOp(Op):
             self.weight_bytes = streams.nbytes
             run = Run(1, width, width, width)
             self.multiply = convolution(
-                isa, tile.lanes, streams, taps, run, Finish(), vectors=tile.vectors, base=0
-            )
+                isa, tile.lanes, streams, taps, run, Finish(), vectors=tile.vectors, base=0,
+                threads=self.threads,
+            )  # fmt: skip
         self.kernel = f"f32_winograd{m} f32_{tile.kernel}__{isa}"
 
     @classmethod
