@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -158,6 +159,18 @@ def test_ctrl_c_ends_with_130_and_no_traceback(
     monkeypatch.setattr(info_command, "describe", interrupt)
     result = call("info", model.prototxt)
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
+
+
+def test_sigterm_ends_like_ctrl_c(monkeypatch: pytest.MonkeyPatch, model: ModelFiles) -> None:
+    def be_terminated(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(info_command, "describe", be_terminated)
+    result = call("info", model.prototxt)
+    assert (result.exit_code, result.stderr) == (130, "interrupted\n")
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_reader_that_goes_away_is_not_told_about(

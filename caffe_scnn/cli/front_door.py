@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import IO, Any, TextIO
 
@@ -72,7 +76,7 @@ class FrontDoor(CommandTable):
                 # Names in prototxts may be of any encoding, and a terminal too.
                 stream.reconfigure(errors="backslashreplace")
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _terminated_like_interrupted():
                 warnings.simplefilter("always", UserWarning)
                 warnings.showwarning = _show_warning
                 return super().invoke(ctx)
@@ -83,6 +87,23 @@ class FrontDoor(CommandTable):
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(130)  # 128 + SIGINT, as shells count
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM, which batch systems send, end a command as orderly as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only there signals can be handled
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _show_warning(
