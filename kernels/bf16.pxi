@@ -172,7 +172,8 @@ cdef class Bf16Call(Operands):
         cdef const float *source
         cdef float *y = self.output()
         cdef float *out
-        cdef int ranges = ranges_of(self.src, dst, conv.weight_bytes, self.threads)
+        cdef int ranges = ranges_of(self.src.channels, dst.pixels(), dst, conv.weight_bytes,
+                                    self.threads)
         cdef int64_t item, added_item = self.added_item(), size, task, parts = 1
         cdef int first
         cdef bint halo = self.halo

@@ -275,7 +275,8 @@ cdef class ConvolutionCall(Operands):
         """Compute."""
         cdef Convolution conv = self.convolution
         cdef Planes dst = self.dst
-        cdef int ranges = ranges_of(self.src, dst, conv.weight_bytes, self.threads)
+        cdef int ranges = ranges_of(self.src.channels, dst.pixels(), dst, conv.weight_bytes,
+                                    self.threads)
         cdef int groups = 1, chunks = conv.chunk.shape[0] - 1
         cdef int64_t task, item = self.src.item, added_item = self.added_item()
         cdef const float *x = self.input()

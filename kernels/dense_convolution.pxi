@@ -158,7 +158,7 @@ cdef class DenseConvolutionCall(Operands):
         cdef int rows = 2 if dst.width <= conv.pixels and conv.pairs[dst.width] != NULL else 1
         cdef int64_t items = self.items, strips = items * ((dst.height + rows - 1) // rows)
         cdef int64_t weight_bytes = conv.dense.start[conv.blocks] * conv.width * sizeof(float)
-        cdef int ranges = ranges_of(src, dst, weight_bytes, self.threads)
+        cdef int ranges = ranges_of(src.channels, dst.pixels(), dst, weight_bytes, self.threads)
         cdef int64_t task, tasks = conv.blocks * strips, added_item = self.added_item()
         cdef const float *x = self.input()
         cdef const float *added = self.added()

@@ -109,7 +109,8 @@ cdef class DepthwiseCall(Operands):
         cdef Depthwise conv = self.convolution
         cdef Planes src = self.src, dst = self.dst
         cdef scnn_dwconv spec = self.geometry
-        cdef int ranges = ranges_of(src, dst, 0, self.threads)
+        cdef int64_t pixels = dst.pixels() * spec.stride_h * spec.stride_w
+        cdef int ranges = ranges_of(src.channels, pixels, dst, 0, self.threads)
         cdef int64_t task, item, tasks = <int64_t>self.items * dst.channels
         cdef const float *x = self.input()
         cdef float *y = self.output()

@@ -7,15 +7,17 @@ cdef enum:
     LARGE_INPUT = 1200
 
 
-cdef int ranges_of(Planes src, Planes dst, int64_t weight_bytes, int threads) noexcept nogil:
+cdef int ranges_of(int64_t channels, int64_t pixels, Planes dst, int64_t weight_bytes,
+                   int threads) noexcept nogil:
     """Into how many ranges of rows or pixels threads cut the maps: one each, or 1.
 
+    The result comes from so many input channels of so many pixels.
     What another core wrote comes at a fraction of the speed of a core's own caches. Threads that
     share the maps of all layers read nothing of others but the rows at the border of their parts;
     but all of them read all weights, and in every plane they write to one cache line at the border,
     for which they wait: on small maps that is worse than half of the input from another core.
     """
-    cdef int64_t pixels = <int64_t>src.height * src.width, inputs = pixels * src.channels
+    cdef int64_t inputs = channels * pixels
     cdef bint large = pixels >= LARGE_MAP or inputs >= <int64_t>LARGE_INPUT * dst.channels
     if large and dst.height >= threads and weight_bytes <= inputs * <int64_t>sizeof(float):
         return threads

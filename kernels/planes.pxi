@@ -26,6 +26,10 @@ cdef class Planes:
         """No halo between pixels: a plane is one run."""
         return self.pitch == self.width
 
+    cdef int64_t pixels(self) noexcept nogil:
+        """Pixels of a plane."""
+        return <int64_t>self.height * self.width
+
     cdef int64_t run(self) noexcept nogil:
         """Length of the run from the first pixel to the last, gaps included."""
         return (self.height - 1) * self.pitch + self.width

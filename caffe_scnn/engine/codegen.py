@@ -140,8 +140,7 @@ def program_convolution(
     bias = by_row(finish.bias, rows)
     nothing = np.zeros(len(rows) + 1, np.int64)
     empty = (nothing, 0, np.zeros(AHEAD, np.uint16), np.zeros(0, np.float32))
-    chunks = max(1, -(-np.count_nonzero(weights) // CHUNK))
-    tasks = min(len(channel), int(chunks))
+    tasks = max(1, min(len(channel), int(np.count_nonzero(weights)) // CHUNK))
     chunk = np.arange(tasks + 1) * len(channel) // tasks * together
     kernel = Convolution(
         isa,

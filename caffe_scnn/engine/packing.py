@@ -126,8 +126,8 @@ def block_channels(
 
     Channels in ``skip`` are not computed at all. Single channels may come by falling number of
     weights (``by_length``), within as many parts of all channels as there are ``threads``: each
-    thread computes neighbours. Of several channels those without weights come last in their group: so
-    they make blocks of their own, which hold nothing.
+    thread computes neighbours. Of several channels those without weights come last in their
+    group: so they make blocks of their own, which hold nothing.
     """
     blocks = []
     count = np.count_nonzero(weights, axis=1)
@@ -280,7 +280,7 @@ class Tasks:
             short = work <= (SHORT_SUM + 1) * (channels // streams.rows)
             if short and 4 * channels * run.size > LARGE_RESULT:
                 return cls(max(1, work * STORED_TOGETHER // channels), True)
-            return cls(DENSE_CHUNK, True)
+            return cls(min(DENSE_CHUNK, max(1, work // threads)), True)
         groups = 1 if threads == 1 else TASKS_A_THREAD * threads
         return cls(-(-int(_work(streams)[-1]) // groups), False)
 

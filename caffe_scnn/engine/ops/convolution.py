@@ -108,9 +108,7 @@ class ConvolutionOp(Op):
             if tile.op == "dense":
                 return dense_convolution(context.isa, tile, weights, taps, finish, base)
             threads = self.threads
-            streams = stream(
-                weights, taps, tile.rows, tile.parts, context.unread, near, threads
-            )
+            streams = stream(weights, taps, tile.rows, tile.parts, context.unread, near, threads)
             kernel = convolution(
                 context.isa,
                 tile.lanes,
