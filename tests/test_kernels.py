@@ -150,7 +150,7 @@ def test_threads_and_task_order_do_not_change_a_bit(isa):
 def test_short_sums_of_a_large_result_are_stored_a_few_channels_at_a_time(columns, pixels, blocks):
     weights = np.ones((64, columns), np.float32)
     streams = stream(weights, Taps(np.arange(columns)[None]), 8)
-    tasks = Tasks.suited_to(streams, Run(1, pixels, pixels, pixels), 10)
+    tasks = Tasks.suited_to(streams, Run(1, pixels, pixels, pixels), 1)
     assert tasks.blocks_first
     assert min(8, tasks.entries // columns) == blocks
 
