@@ -241,13 +241,12 @@ INLINE void ISA(bf16)(int parts, const scnn_bf16 *conv, const scnn_matrix *matri
     const int later = (run->count - 1) / 2; /* passes */
     const int fair = later ? (rows * parts - 1) / later + 1 : 0;
     const int share = fair < MOST_FETCHED ? fair : MOST_FETCHED;
-    float sums[2][4 * 256] __attribute__((aligned(64)));
-    ISA(waiting) waiting = {matrix, run, NULL, row, 0, 1, 0, 0};
+    float sums[4 * 256] __attribute__((aligned(64)));
+    ISA(waiting) waiting = {matrix, run, sums, row, 0, 1, 0, 0};
     ISA(use_tiles)();
     for (int32_t v = 0; v < run->count; v += 2, lines += 32 * LANES) {
         const int vectors = run->count - v < 2 ? 1 : 2, begun = (v / 2 - 1) * share;
         const int fetched = v && begun < rows * parts ? share : 0;
-        float *found = sums[v / 2 % 2];
         for (int r = 0; r < rows; r++) { /* the places of the results come from afar */
             const int64_t channel = matrix->channel[row + r];
             const float *place = run->out + channel * run->out_plane + (run->first + v) * LANES;
@@ -256,7 +255,7 @@ INLINE void ISA(bf16)(int parts, const scnn_bf16 *conv, const scnn_matrix *matri
         }
 #define PASS(vectors, halves)                                                              \
     ISA(multiply)(parts, vectors, halves, conv, bias, weight, next + begun * LINE, fetched, \
-                  lines, run->pitch, run->part, &waiting, found)
+                  lines, run->pitch, run->part, &waiting, sums)
         if (rows > 16 && vectors == 2)
             PASS(2, 2);
         else if (rows > 16)
@@ -265,7 +264,7 @@ INLINE void ISA(bf16)(int parts, const scnn_bf16 *conv, const scnn_matrix *matri
             PASS(2, 1);
         else
             PASS(1, 1);
-        waiting.sums = found, waiting.first = run->first + v, waiting.vectors = vectors;
+        waiting.first = run->first + v, waiting.vectors = vectors;
         waiting.tiles = rows / 16 * vectors, waiting.stored = 0;
     }
     while (waiting.stored < waiting.tiles)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,6 +16,7 @@ from caffe_scnn.engine import Executor, bf16
 from caffe_scnn.engine.bf16 import PARTS, from_bf16, plan_split, split_numbers, to_bf16
 from caffe_scnn.engine.forms import choose_forms
 from caffe_scnn.engine.nodes import Node, Program, Value
+from caffe_scnn.engine.ops import bands
 from caffe_scnn.engine.ops.convolution import Matrix
 from caffe_scnn.engine.packing import Finish
 from caffe_scnn.engine.plan import build_plan
@@ -150,6 +153,46 @@ def test_bias_slope_residual_and_halo(pad, form):
     assert got.min() == 0 and got.max() == 6
 
 
+def chain(form, kernel, threads=1):
+    """Two convolutions, the second of which pads what the first one and its PReLU write."""
+    rng = np.random.default_rng(8)
+    given, between, result = (
+        Value(n, (2, c, 11, 19)) for n, c in zip("xmy", (64, 70, 9), strict=True)
+    )
+    sizes = (70, 64, kernel, kernel), (9, 70, 3, 3)
+    weights = [rng.standard_normal(size).astype(np.float32) for size in sizes]
+    specs = [ConvolutionSpec(w, None, (1, 1), (w.shape[2] // 2,) * 2, (1, 1), 1) for w in weights]
+    leaky = ActivationSpec("prelu", (), rng.standard_normal(70).astype(np.float32))
+    nodes = [
+        Node([Named()], specs[0], [given], [between], leaky, form=form, nonzero_macs=10**9),
+        Node([Named()], specs[1], [between], [result], form=form, nonzero_macs=10**9),
+    ]
+    program = Program(nodes, {"x": given}, {}, {"y": result})
+    plan = build_plan(program, "avx512", threads, exact=True)
+    plan.arena[...] = np.nan
+    plan.feed({"x": rng.standard_normal(given.shape).astype(np.float32)})
+    plan.run()
+    return plan, plan.fetch()["y"]
+
+
+@needs_amx
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_padding_around_what_it_writes_is_zero(kernel):
+    want, got = (chain(form, kernel)[1] for form in ("direct", "bf16x6"))
+    assert np.abs(got - want).max() <= 2e-6 * np.abs(want).max()
+
+
+@needs_amx
+@pytest.mark.parametrize("threads", [1, 3])
+def test_it_runs_band_by_band(threads, monkeypatch):
+    whole = chain("bf16x6", 3, threads)[1]
+    for name, value in {"WHOLE_BYTES": 0, "BAND_BYTES": 1 << 20, "LEAST_PIXELS": 1}.items():
+        monkeypatch.setattr(bands, name, value)
+    plan, got = chain("bf16x6", 3, threads)
+    assert plan.steps[0].kernel == "f32_bf16x6__amx f32_bf16x6__amx"
+    assert np.array_equal(got, whole)
+
+
 @needs_amx
 @pytest.mark.parametrize("form", PARTS)
 @pytest.mark.parametrize("layer", [LAYERS[1], LAYERS[5], LAYERS[7]], ids=str)
@@ -262,6 +305,7 @@ def test_large_dense_layers_use_it_and_others_do_not(monkeypatch):
     assert kernel(256, bf16x3=True) == "f32_bf16x3__amx"
     assert kernel(95, bf16x3=True) != "f32_bf16x3__amx"  # too few products for its rounding
     assert "amx" not in kernel(256, exact=True)
+    assert Executor(Net.parse(NET.format(channels=8, size=1)), exact=True).isa != "amx"
     assert "amx" not in kernel(256, density=0.05)
     assert "amx" not in kernel(256, isa="avx512")
     monkeypatch.setenv("CAFFE_SCNN_ISA", "avx512")
@@ -362,3 +406,34 @@ def test_parts_that_do_not_fit_are_refused(change, refused):
         if change.keys() & {"base"}:
             short["base"] = -1
         bind(**short)
+
+
+@needs_amx
+def test_nothing_is_read_behind_the_last_input():
+    """The input ends where a page begins that nobody may read."""
+    page, size = mmap.PAGESIZE, 2 * 16 + 5
+    pages = mmap.mmap(-1, 3 * page)
+    guard = ctypes.addressof(ctypes.c_char.from_buffer(pages)) + 2 * page
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(guard), page, 0) == 0
+    memory = np.frombuffer(pages, np.float32, 2 * page // 4)
+    at = len(memory) - size
+    shift = np.array([0, 5], np.int32)
+    every = np.array([0xFFFF, 0xF], np.uint32)
+    store = (
+        np.arange(3, dtype=np.int32), np.zeros(2, np.int32), every, every,
+        np.array([0, 16], np.int32), np.tile(np.arange(16, dtype=np.uint8), 2), 1, 0xF,
+    )  # fmt: skip
+    offset = np.concatenate([np.zeros(1, np.int32), np.full(31, -1, np.int32)])
+    numbers = np.zeros(16, np.float32)
+    rows = np.array([0, 16], np.int64), np.zeros(1, np.int32)
+    kernel = _kernels.Bf16Convolution(
+        2, offset, shift, 1, np.zeros(2048, np.uint16), *rows, numbers, None,
+        np.arange(16, dtype=np.int32), store, 0, 2, 48, 0, -np.inf, np.inf,
+    )  # fmt: skip
+    target = np.zeros(16 * 20, np.float32)
+    source = _kernels.Planes(at, 1, 1, 20, 20, 0, size)
+    planes = _kernels.Planes(0, 16, 1, 20, 20, 0, 20)
+    kernel.bind(memory, source, target, planes, None, 1, 1)()
+    with pytest.raises(KernelError, match="outside"):
+        source = _kernels.Planes(at + 1, 1, 1, 20, 20, 0, size - 1)
+        kernel.bind(memory, source, target, planes, None, 1, 1)

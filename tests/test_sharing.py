@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from caffe_scnn import _kernels
+from caffe_scnn.engine.choose import tile_sizes
 from caffe_scnn.engine.nodes import Node, Program, Value
+from caffe_scnn.engine.ops import convolution
 from caffe_scnn.engine.packing import Run, Taps, Tasks, block_channels, stream
 from caffe_scnn.engine.plan import build_plan
 from caffe_scnn.layers.base import ConvolutionSpec
@@ -67,11 +69,29 @@ def worthwhile(monkeypatch):
     monkeypatch.setattr("caffe_scnn.engine.threads.SERIAL_CYCLES", 0)
 
 
+@pytest.mark.parametrize("layer", [name for name in LAYERS if name.startswith("dense")])
+def test_threads_change_no_bit_of_tiles_along_channels(layer, monkeypatch):
+    if not tile_sizes(ISA, "dense")[0]:
+        pytest.skip("the instruction set has no such tiles")
+    ranked = convolution.rank_tiles
+
+    def along_channels(*given):
+        return [tile for tile in ranked(*given) if tile.op == "dense"]
+
+    monkeypatch.setattr(convolution, "rank_tiles", along_channels)
+    same_bits(layer, "direct")
+
+
 @pytest.mark.parametrize("form", ["direct", "bf16x6"])
 @pytest.mark.parametrize("layer", LAYERS)
 def test_threads_change_no_bit(layer, form):
     if form == "bf16x6" and ("depthwise" in layer or not _kernels.has_amx()):
         pytest.skip("not on a matrix unit")
+    same_bits(layer, form)
+
+
+def same_bits(layer, form):
+    """Compare the results of several numbers of threads, from memory full of NaN."""
     found = []
     for threads in (1, 2, 3, 5):
         plan, x = plan_of(layer, form, threads)
