@@ -22,6 +22,7 @@ from caffe_scnn.engine.packing import Finish, Float32, Int64, Run, Taps, by_row,
 
 LANES = 16  # pixels of a vector, channels of a tile of weights
 STEP = 32  # entries of a step
+CROSSING = 1.5  # times as long takes splitting what does not begin on cache lines
 BAND_BYTES = 768 * 1024  # of split inputs that are under way at a time
 # bf16 numbers that a float is the sum of.
 PARTS: dict[Form, int] = {"bf16x3": 2, "bf16x6": 3}
@@ -125,9 +126,10 @@ def plan_split(form: Form, channels: int, taps: Taps, run: Run, plane: int) -> S
         bands = -(-vectors // band)
         band = -(-vectors // bands)
         band += band % 2
+        crossing = CROSSING if (columns.entry % LANES).any() else 1.0
         products = columns.steps * len(columns.shift) * tiles
         cycles = (
-            steps * (vectors + bands * span / LANES) * costs.split
+            steps * (vectors + bands * span / LANES) * costs.split * crossing
             + products * vectors * costs.product
             + tiles * vectors * costs.store
             + bands * products * costs.weights
