@@ -161,14 +161,21 @@ def test_ctrl_c_ends_with_130_and_no_traceback(
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
 
 
-def test_sigterm_ends_like_ctrl_c(monkeypatch: pytest.MonkeyPatch, model: ModelFiles) -> None:
+@pytest.mark.parametrize("of_ctrl_c", [signal.default_int_handler, signal.SIG_IGN])
+def test_sigterm_ends_like_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch, model: ModelFiles, of_ctrl_c: signal.Handlers
+) -> None:
     def be_terminated(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
 
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(info_command, "describe", be_terminated)
-    result = call("info", model.prototxt)
+    ours = signal.signal(signal.SIGINT, of_ctrl_c)
+    try:
+        result = call("info", model.prototxt)
+    finally:
+        signal.signal(signal.SIGINT, ours)
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
     assert signal.getsignal(signal.SIGTERM) == before
 

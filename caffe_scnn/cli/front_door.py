@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import signal
 import sys
 import threading
@@ -11,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 from typing import IO, Any, TextIO
 
 import click
@@ -96,8 +96,11 @@ def _terminated_like_interrupted() -> Iterator[None]:
         yield  # only there signals can be handled
         return
 
-    def interrupt(number: int, frame: object) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        handler = signal.getsignal(signal.SIGINT)
+        if not callable(handler):  # shells let background jobs ignore Ctrl-C
+            raise KeyboardInterrupt
+        handler(signal.SIGINT, frame)
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
