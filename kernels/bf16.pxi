@@ -87,8 +87,8 @@ cdef class Bf16Convolution:
                 or (slope is not None and slope.shape[0] != channel.shape[0])):
             raise KernelError("the parts of a convolution in bf16 do not fit together")
         self.span, self.top_channel = np.max(shift), np.max(channel)
-        self.reach = np.max(offset) + self.span
-        if pitch < band * self.lanes + (self.span + self.lanes - 1) // self.lanes * self.lanes:
+        self.reach = int(np.max(offset)) + self.span
+        if band > self.places.vectors + 1 or pitch < band * self.lanes + (self.span + self.lanes - 1) // self.lanes * self.lanes:
             raise KernelError("a band of lines needs a wider pitch")
         start = np.asarray(row) * (shift.shape[0] * steps * 32 * parts)
         cdef const int64_t[::1] starts = start
@@ -118,6 +118,7 @@ cdef class Bf16Convolution:
         call.hold(memory, src, self.base, target, dst, residual, items, threads, halo)
         if (call.reads_outside(self.reach + <int64_t>self.places.vectors * self.lanes)
                 or self.top_channel >= dst.channels or self.places.outside(dst) or self.scratch < 0
+                or self.pitch > memory.shape[0] // (16 * self.all_steps * self.parts)
                 or self.scratch + self.parts * self.part() > memory.shape[0]
                 or <size_t>call.lines % 64):
             raise KernelError("a convolution in bf16 reaches outside its planes")

@@ -33,8 +33,10 @@ static inline void ISA(use_tiles)(void)
 INLINE __m512i ISA(paired)(vec first, vec second)
 {
     const __m512i half = _mm512_set1_epi32(0x8000), upper = _mm512_set1_epi32(0xffff0000);
-    const __m512i a = _mm512_add_epi32(_mm512_castps_si512(first), half);
-    const __m512i b = _mm512_add_epi32(_mm512_castps_si512(second), half);
+    const __m512i x = _mm512_castps_si512(first), y = _mm512_castps_si512(second);
+    /* what is no number must not overflow to zero */
+    const __m512i a = _mm512_mask_add_epi32(x, _mm512_cmp_ps_mask(first, first, _CMP_ORD_Q), x, half);
+    const __m512i b = _mm512_mask_add_epi32(y, _mm512_cmp_ps_mask(second, second, _CMP_ORD_Q), y, half);
     return _mm512_ternarylogic_epi32(_mm512_srli_epi32(a, 16), b, upper, 0xf8); /* a | b & upper */
 }
 

@@ -213,7 +213,8 @@ def test_bands_and_threads_change_no_bit(layer, form, monkeypatch):
 def test_a_number_that_is_not_finite_spoils_what_it_reaches_only():
     layer = Layer((1, 64, 16, 16), 8, (3, 3), pad=1)
     weights, x = layer.operands(4)
-    for value in (np.nan, -np.nan, np.inf, np.finfo(np.float32).max):
+    odd = np.array([0xFFFFFFFF, 0x7F800001], np.uint32).view(np.float32)
+    for value in (np.nan, -np.nan, np.inf, np.finfo(np.float32).max, *odd):
         x[0, 3, 5, 5] = value
         spoilt = np.isnan(layer.run("bf16x6", weights, x)).any(axis=(0, 1))
         assert spoilt[4:7, 4:7].all() and spoilt.sum() == 9
@@ -361,6 +362,16 @@ def test_it_is_offered_where_sums_are_long(channels, offered):
         ({"slope": np.zeros(15, np.float32)}, "fit together"),
         ({"channel": np.full(16, -2, np.int32)}, "fit together"),
         ({"pitch": 15}, "pitch"),
+        ({"band": 1 << 28}, "pitch"),
+        ({"pitch": 1 << 60}, "outside"),
+        (
+            {
+                "offset": np.full(32, 2**31 - 1, np.int32),
+                "shift": np.array([100], np.int32),
+                "pitch": 256,
+            },
+            "outside",
+        ),
         ({"base": 1}, "outside"),
         ({"scratch": 200}, "outside"),
         ({"scratch": 1}, "outside"),

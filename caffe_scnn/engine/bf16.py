@@ -62,15 +62,16 @@ def _ways(taps: Taps, plane: int, pitch: int) -> Iterator[Columns]:
     Entries are channels (or their phases), read at every tap; or channels at each tap of a row,
     read at every row; or all columns, read as they are. The first way splits the fewest numbers,
     the last one wastes the fewest products where channels are few. The second one is
-    left out where an entry of one tap at the row of another would lie behind the last tap: what is
-    there may be no number, which not even a weight of zero makes one.
+    left out where an entry of one tap at the row of another is no tap: what lies there may be no
+    number, which not even a weight of zero makes one.
     """
     offset = taps.offset[0]
     local = offset % plane
-    for shift in (local, local - local % pitch, np.zeros_like(local)):
+    rows = local - local % pitch
+    for shift in (local, rows, np.zeros_like(local)):
         entries, entry = np.unique(offset - shift, return_inverse=True)
         shifts, tap = np.unique(shift, return_inverse=True)
-        if (entries % plane).max() + shifts.max() > local.max():
+        if shift is rows and len(entries) * len(shifts) != len(offset):
             continue
         place = (entry // STEP * len(shifts) + tap) * STEP + entry % STEP
         yield Columns(entries, shifts, place)
