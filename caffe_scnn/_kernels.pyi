@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
+Store = tuple[
+    Int32, Int32, NDArray[np.uint32], NDArray[np.uint32], Int32, NDArray[np.uint8], int, int
+]
 
 def isas() -> list[str]: ...
 def best_isa(cap: str | None = None) -> str: ...
@@ -80,16 +83,7 @@ class Convolution:
         slope: Float32 | None,
         channel: Int32,
         chunk: Int32,
-        store: tuple[
-            Int32,
-            Int32,
-            NDArray[np.uint32],
-            NDArray[np.uint32],
-            Int32,
-            NDArray[np.uint8],
-            int,
-            int,
-        ],
+        store: Store,
         base: int,
         reach: int,
         low: float,
@@ -150,16 +144,7 @@ class Bf16Convolution:
         bias: Float32,
         slope: Float32 | None,
         channel: Int32,
-        store: tuple[
-            Int32,
-            Int32,
-            NDArray[np.uint32],
-            NDArray[np.uint32],
-            Int32,
-            NDArray[np.uint8],
-            int,
-            int,
-        ],
+        store: Store,
         base: int,
         band: int,
         pitch: int,

@@ -59,8 +59,9 @@ cdef class Bf16Convolution:
     cdef int parts, lanes, band, top_channel
     cdef list keep
 
-    def __init__(self, int parts, const int32_t[::1] offset not None, const int32_t[::1] shift not None,
-                 int steps, const uint16_t[::1] weight not None, const int64_t[::1] row not None,
+    def __init__(self, int parts, const int32_t[::1] offset not None,
+                 const int32_t[::1] shift not None, int steps,
+                 const uint16_t[::1] weight not None, const int64_t[::1] row not None,
                  const int32_t[::1] source not None, const float[::1] bias not None,
                  const float[::1] slope, const int32_t[::1] channel not None,
                  tuple store not None, int64_t base, int band, int64_t pitch, int64_t scratch,
@@ -88,7 +89,8 @@ cdef class Bf16Convolution:
             raise KernelError("the parts of a convolution in bf16 do not fit together")
         self.span, self.top_channel = np.max(shift), np.max(channel)
         self.reach = int(np.max(offset)) + self.span
-        if band > self.places.vectors + 1 or pitch < band * self.lanes + (self.span + self.lanes - 1) // self.lanes * self.lanes:
+        cdef int64_t around = (self.span + self.lanes - 1) // self.lanes
+        if band > self.places.vectors + 1 or pitch < (band + around) * self.lanes:
             raise KernelError("a band of lines needs a wider pitch")
         start = np.asarray(row) * (shift.shape[0] * steps * 32 * parts)
         cdef const int64_t[::1] starts = start
@@ -184,14 +186,14 @@ cdef class Bf16Call(Operands):
         band.out_plane, band.store = dst.plane, &conv.places.store
         band.residual = NULL
         for item in range(self.items):
-            band.out = y + item * dst.item + dst.lead
+            out = y + item * dst.item
+            band.out = out + dst.lead
             if added != NULL:
                 band.residual = added + item * added_item
             for first in range(0, conv.places.vectors, conv.band):
                 band.first, band.count = first, min(conv.band, conv.places.vectors - first)
                 size = <int64_t>band.count * conv.lanes + conv.span
                 source = x + item * self.src.item + <int64_t>first * conv.lanes
-                out = y + item * dst.item
                 if self.threads == 1:
                     with nogil:
                         conv.parts_of(0, 1, size, source, self.lines)

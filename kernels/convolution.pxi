@@ -83,8 +83,7 @@ cdef class Convolution:
     cdef scnn_finish_fn finish
     cdef scnn_matrix[MAX_PARTS] matrix
     cdef Places places
-    cdef scnn_store store
-    cdef int parts, vectors, run_vectors, lanes, rows
+    cdef int parts, vectors, lanes, rows
     cdef int64_t base, reach, partial_size, weight_bytes
     cdef int top_channel
     cdef bint blocks_first
@@ -102,11 +101,10 @@ cdef class Convolution:
         cdef int64_t blocks
         cdef scnn_matrix common
         cdef const float[::1] slopes
-        if min(rows, vectors) < 1 or len(store[0]) < 2 or chunk.shape[0] < 2:
+        if min(rows, vectors) < 1 or chunk.shape[0] < 2:
             raise KernelError("a packed convolution needs rows, vectors and a task")
         blocks = channel.shape[0] // rows
         self.parts, self.rows, self.vectors = len(parts), rows, vectors
-        self.run_vectors = len(store[0]) - 1
         self.chunk, self.blocks_first = chunk, blocks_first
         self.base, self.reach, self.weight_bytes = base, reach, 0
         self.keep = [bias, slope, channel]
@@ -138,7 +136,6 @@ cdef class Convolution:
             self.point_at(&self.matrix[index], blocks, start, offset, value)
         self.top_channel = max(channel)
         self.places = Places(store, self.lanes)
-        self.store = self.places.store
         largest = np.diff(chunk).max()
         self.partial = np.empty((0, 1), np.float32)
         self.partial_size = largest * rows * vectors * self.lanes if self.parts > 1 else 0
@@ -190,7 +187,7 @@ cdef class Convolution:
         cdef ConvolutionCall call = ConvolutionCall.__new__(ConvolutionCall)
         call.convolution = self
         call.hold(memory, src, self.base, target, dst, residual, items, threads, halo)
-        if (call.reads_outside(self.reach + <int64_t>self.run_vectors * self.lanes)
+        if (call.reads_outside(self.reach + <int64_t>self.places.vectors * self.lanes)
                 or self.top_channel >= dst.channels or self.places.outside(dst)):
             raise KernelError("a convolution reaches outside its planes")
         return call
@@ -208,14 +205,14 @@ cdef class Convolution:
         if halo and first == 0 and dst.lead:
             for row in range(begin * self.rows, end * self.rows):
                 if self.matrix[0].channel[row] >= 0:
-                    zero_around(out + self.matrix[0].channel[row] * dst.plane, dst, &self.store)
+                    zero_around(out + self.matrix[0].channel[row] * dst.plane, dst, &self.places.store)
         if self.program is not None:
             self.run_program(begin, end, x + <int64_t>first * self.lanes, first, out + dst.lead,
                              residual, dst.plane, partial)
             return
         for part in range(self.parts):
             self.table[vectors](&self.matrix[part], begin, end, x, first, out + dst.lead, residual,
-                                dst.plane, &self.store, partial)
+                                dst.plane, &self.places.store, partial)
 
     cdef int tile_size(self, int left) noexcept nogil:
         """Vectors of the next tile of a run of which so many are left."""
@@ -240,8 +237,8 @@ cdef class Convolution:
         """Compute a range of the run of an item for a group of the chunks."""
         cdef int64_t item = task // (ranges * groups)
         cdef int part = task % (ranges * groups) // groups, group = task % groups, chunk
-        cdef int begin = part * self.run_vectors // ranges
-        cdef int end = (part + 1) * self.run_vectors // ranges
+        cdef int begin = part * self.places.vectors // ranges
+        cdef int end = (part + 1) * self.places.vectors // ranges
         cdef int chunks = self.chunk.shape[0] - 1
         cdef int first = group * chunks // groups, last = (group + 1) * chunks // groups
         x, y = x + item * x_item, y + item * dst.item
@@ -262,7 +259,7 @@ cdef class Convolution:
             self.program.table[block](x, &self.program.value[0] + self.program.start[block],
                                       self.matrix[0].bias + row, sums)
             self.finish(&self.matrix[0], row, row + rows, sums, first, out, residual, out_plane,
-                        &self.store)
+                        &self.places.store)
 
 
 @cython.final

@@ -20,9 +20,5 @@
 #include "f32_sconv_body.h"
 #include "f32_bf16_body.h"
 
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+#include "target_end.h"
 #endif

@@ -27,9 +27,5 @@
 #define SCNN_KERNEL(op, isa)
 #include "registry.inc"
 
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+#include "target_end.h"
 #endif

@@ -26,7 +26,7 @@
 #endif
 
 /* Whether the kernels for Intel's matrix unit (AMX) are compiled. */
-#if defined(__x86_64__) && defined(__linux__) && (defined(__clang__) || __GNUC__ >= 11)
+#if defined(__x86_64__) && defined(__linux__) && (__GNUC__ >= 11 || __clang_major__ >= 12)
 #define SCNN_AMX 1
 #else
 #define SCNN_AMX 0

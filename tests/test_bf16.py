@@ -246,7 +246,7 @@ def test_packed_weights_read_as_the_kernel_does_give_the_convolution(layer, form
         with monkeypatch.context() as patch:
             patch.setattr(bf16, "_ways", lambda *what, chosen=way: [chosen])
             split = plan_split(form, layer.outputs, matrix.taps, matrix.run, matrix.plane)
-        given = matrix.weights, matrix.taps, matrix.run, Finish(), matrix.base, 0
+        given = matrix.weights(), matrix.taps, matrix.run, Finish(), matrix.base, 0
         bf16.bf16_convolution(split, *given)
         parts, offset, shift, steps, packed, row, source, _, _, channel, *_ = made.pop()
         memory = rng.standard_normal(matrix.taps.reach + int(shift.max()) + 1)
@@ -264,8 +264,8 @@ def test_packed_weights_read_as_the_kernel_does_give_the_convolution(layer, form
             kept = channel[begin:end] >= 0
             got[channel[begin:end][kept]] = sums[kept]
         groups = np.arange(layer.outputs) // (layer.outputs // layer.group)
-        want = (matrix.weights * memory[matrix.taps.offset[groups]]).sum(axis=1)
-        size = (np.abs(matrix.weights) * np.abs(memory[matrix.taps.offset[groups]])).sum(axis=1)
+        want = (matrix.weights() * memory[matrix.taps.offset[groups]]).sum(axis=1)
+        size = (np.abs(matrix.weights()) * np.abs(memory[matrix.taps.offset[groups]])).sum(axis=1)
         assert (np.abs(got - want) <= 2.0 ** -(8 * parts) * size).all()
 
 

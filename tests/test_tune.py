@@ -59,8 +59,8 @@ def test_tuning_changes_no_bit_and_is_remembered(net, memory):
 def test_the_form_of_a_dense_layer_is_timed_too(net, memory):
     net.layer("a").blobs[0][...] = 1  # a filled matrix
     plan = Executor(net, threads=1, tune=True).plan()
-    assert any('"winograd", 2' in text or '"direct", 0' in text
-               for text in map(json.dumps, json.loads(memory.read_text()).values()))  # fmt: skip
+    chosen = {op for op, *_ in json.loads(memory.read_text()).values()}
+    assert chosen & {"direct", "winograd2", "winograd4", "bf16x6"}
     timed = Executor(net, threads=1, tune=True)
     assert [step.kernel for step in timed.plan().steps] == [step.kernel for step in plan.steps]
 

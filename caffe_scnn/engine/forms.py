@@ -50,7 +50,7 @@ def choose_forms(
             continue
         matrix, items = _matrix(node), node.reads[0].shape[0]
         for form in forms:
-            split = plan_split(form, len(matrix.weights), matrix.taps, matrix.run, matrix.plane)
+            split = plan_split(form, matrix.channels, matrix.taps, matrix.run, matrix.plane)
             others[form] = items * split.cycles
         node.form = choose(node, {"direct": items * _direct_cycles(node, matrix, isa), **others})
 
@@ -74,5 +74,5 @@ def _matrix(node: Node) -> Matrix:
 def _direct_cycles(node: Node, matrix: Matrix, isa: str) -> float:
     """Predict the cycles of the direct form (one item)."""
     size = node.writes[0].shape[2], node.writes[0].shape[3]
-    tiles = rank_tiles(isa, matrix.weights, matrix.spec.group, matrix.shape, None, size)
+    tiles = rank_tiles(isa, matrix.weights(), matrix.spec.group, matrix.shape, None, size)
     return tiles[0].cycles

@@ -21,7 +21,7 @@ from caffe_scnn.engine.arena import Storage, allocate, place
 from caffe_scnn.engine.choose import Tile
 from caffe_scnn.engine.forms import Choice, cheapest, choose_forms
 from caffe_scnn.engine.fuse import fuse
-from caffe_scnn.engine.nodes import WINOGRAD, Form, Node, Program, Value, unread_channels
+from caffe_scnn.engine.nodes import Form, Node, Program, Value, unread_channels
 from caffe_scnn.engine.ops import Context, Op, State, op_type
 from caffe_scnn.engine.ops.bands import between, join
 from caffe_scnn.engine.ops.filter import FilterOp
@@ -192,7 +192,7 @@ def _timed_form(isa: str, threads: int, tuner: Tuner) -> Choice:
         assert isinstance(spec, ConvolutionSpec)
         by_name = {str(form): form for form in cycles}
         forms = [
-            Tile(form, WINOGRAD.get(form, 0), 0, 1, cost, 1, "")
+            Tile(form, 0, 0, 1, cost, 1, "")
             for form, cost in sorted(cycles.items(), key=lambda form: form[1])
         ]
         nonzeros = np.count_nonzero(spec.weights)

@@ -26,7 +26,7 @@ class Bf16Op(ConvolutionOp):
         self.threads = threads_for(self.source.items * split.cycles, context.threads)
         self.convolution, self.weight_bytes = bf16_convolution(
             split,
-            matrix.weights,
+            matrix.weights(),
             matrix.taps,
             matrix.run,
             finish_of(spec.bias, node.finish),
@@ -48,4 +48,4 @@ class Bf16Op(ConvolutionOp):
 
 
 def _split(node: Node, matrix: Matrix) -> Split:
-    return plan_split(node.form, len(matrix.weights), matrix.taps, matrix.run, matrix.plane)
+    return plan_split(node.form, matrix.channels, matrix.taps, matrix.run, matrix.plane)

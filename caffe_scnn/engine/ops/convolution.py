@@ -38,8 +38,8 @@ class Matrix:
     Attributes
     ----------
     spec : ConvolutionSpec
-    weights : float32 ndarray of shape (channels, columns)
-        Group after group; columns are those of the group.
+    order : int64 ndarray of shape (taps,)
+        Of the taps of a kernel, by their offset.
     taps : Taps
     run : Run
     shape : Shape
@@ -50,7 +50,7 @@ class Matrix:
     """
 
     spec: ConvolutionSpec
-    weights: Float32
+    order: NDArray[np.int64]
     taps: Taps
     run: Run
     shape: Shape
@@ -64,17 +64,28 @@ class Matrix:
         tap = phase_taps(spec, planes) if strided else _plain_taps(spec, planes)
         order = np.argsort(tap)
         run = _run(planes, target)
-        by_tap = spec.weights.reshape(*spec.weights.shape[:2], -1)[:, :, order]
         placed = store_cycles(run.width, run.pitch, run.out_pitch)
         return cls(
             spec,
-            by_tap.reshape(len(by_tap), -1),
+            order,
             _taps(spec, tap[order], planes),
             run,
             Shape(run.size, planes.channels, int(np.ptp(tap)), placed),
             0 if strided else -(spec.pad[0] * planes.pitch + spec.pad[1]),
             planes.plane,
         )
+
+    @property
+    def channels(self) -> int:
+        """Output channels."""
+        return len(self.spec.weights)
+
+    def weights(self) -> Float32:
+        """Return the weights, of shape (channels, columns): group after group, columns of a group."""
+        by_tap = self.spec.weights.reshape(*self.spec.weights.shape[:2], -1)
+        if (np.diff(self.order) != 1).any():
+            by_tap = by_tap[:, :, self.order]
+        return by_tap.reshape(self.channels, -1)
 
 
 class ConvolutionOp(Op):
@@ -96,7 +107,7 @@ class ConvolutionOp(Op):
 
     def _build(self, matrix: Matrix, node: Node, context: Context) -> None:
         """Choose the tile, and pack the weights for it."""
-        spec, weights, taps, run = matrix.spec, matrix.weights, matrix.taps, matrix.run
+        spec, weights, taps, run = matrix.spec, matrix.weights(), matrix.taps, matrix.run
         shape, base = matrix.shape, matrix.base
         finish = finish_of(spec.bias, node.finish)
         maps = 4 * (self.planes.channels * self.planes.plane + len(weights) * run.size)
