@@ -81,7 +81,7 @@ class Matrix:
         return len(self.spec.weights)
 
     def weights(self) -> Float32:
-        """Return the weights, of shape (channels, columns): group after group, columns of a group."""
+        """Return the weights, of shape (channels, columns): group by group, columns of a group."""
         by_tap = self.spec.weights.reshape(*self.spec.weights.shape[:2], -1)
         if (np.diff(self.order) != 1).any():
             by_tap = by_tap[:, :, self.order]
