@@ -439,21 +439,23 @@ def test_affine_and_binary_keep_nan_and_halo(isa):
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize(("stride", "pad"), [((2, 2), (1, 1)), ((4, 3), (0, 2)), ((1, 2), (3, 0))])
-def test_phase_planes(isa, stride, pad):
+@pytest.mark.parametrize(("stride", "pad"), [((2, 2), (1, 1)), ((4, 3), (0, 2)), ((1, 2), (3, 0)),
+                                             ((3, 4), (1, 1)), ((1, 8), (0, 3))])  # fmt: skip
+@pytest.mark.parametrize(("width", "columns"), [(11, 7), (61, 20), (131, 33), (259, 67), (64, 16)])
+def test_phase_planes(isa, stride, pad, width, columns):
     rng = np.random.default_rng(7)
-    source = place((2, 3, 9, 11), Border(1, 1, True), 0)
+    source = place((2, 3, 9, width), Border(1, 1, True), 0)
     offsets = np.array(list(np.ndindex(*stride)), np.int32)
-    target = place((2, 3 * len(offsets), 6, 7), Border(aligned=True), source.size)
+    target = place((2, 3 * len(offsets), 6, columns), Border(aligned=True), source.size)
     arena = np.full(target.at + target.size, CANARY)
     x = rng.standard_normal(source.shape).astype(np.float32)
     source.array(arena)[...] = x
-    phases = _kernels.Phases(isa, offsets, stride, pad, 6, 7, target.plane)
+    phases = _kernels.Phases(isa, offsets, stride, pad, 6, columns, target.plane)
     phases.run(arena, source.planes(), target.planes(), 2, 2)
-    wide = np.pad(x, ((0, 0), (0, 0), (pad[0], 40), (pad[1], 40)))
-    got = target.array(arena).reshape(2, 3, len(offsets), 6, 7)
+    wide = np.pad(x, ((0, 0), (0, 0), (pad[0], 40), (pad[1], columns * stride[1])))
+    got = target.array(arena).reshape(2, 3, len(offsets), 6, columns)
     for p, (row, column) in enumerate(offsets):
-        want = wide[:, :, row :: stride[0], column :: stride[1]][:, :, :6, :7]
+        want = wide[:, :, row :: stride[0], column :: stride[1]][:, :, :6, :columns]
         assert np.array_equal(got[:, :, p], want)
 
 
