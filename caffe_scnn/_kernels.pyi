@@ -63,7 +63,14 @@ class Phases:
         plane: int,
     ) -> None: ...
     def run(
-        self, arena: Float32, src: Planes, dst: Planes, items: int, threads: int, row: int = 0
+        self,
+        memory: Float32,
+        src: Planes,
+        target: Float32,
+        dst: Planes,
+        items: int,
+        threads: int,
+        row: int = 0,
     ) -> None: ...
 
 class Program:
@@ -179,8 +186,9 @@ class Winograd:
     ) -> None: ...
     def scatter(
         self,
-        arena: Float32,
+        memory: Float32,
         src: Planes,
+        target: Float32,
         dst: Planes,
         first: int,
         last: int,
@@ -189,8 +197,9 @@ class Winograd:
     ) -> None: ...
     def gather(
         self,
-        arena: Float32,
+        memory: Float32,
         src: Planes,
+        target: Float32,
         dst: Planes,
         residual: Planes | None,
         first: int,

@@ -48,9 +48,12 @@ cdef class Phases:
             self.kernel(&geometry, x, out + p * self.plane, row + self.offsets[p, 0] - self.pad_h,
                         self.offsets[p, 1] - self.pad_w)
 
-    def run(self, float[::1] arena not None, Planes src not None, Planes dst not None, int items,
-            int threads, int64_t row=0):
-        """Split ``src``: phase p of channel c becomes channel c·P + p of ``dst``.
+    def run(self, const float[::1] memory not None, Planes src not None,
+            float[::1] target not None, Planes dst not None, int items, int threads,
+            int64_t row=0):
+        """Split ``src``: phase p of channel c becomes channel c·P + p of ``dst`` in ``target``.
+
+        ``memory`` and ``target`` may be one array.
 
         The first row of dst is that of the output whose first tap, but for the padding, is ``row``.
 
@@ -60,17 +63,18 @@ cdef class Phases:
             An operand lies outside its memory.
         """
         cdef int64_t task, tasks = <int64_t>items * src.channels
-        cdef float *data = &arena[0]
-        check(arena, src, items)
-        check(arena, dst, items)
+        cdef const float *x = &memory[0] + src.at + src.lead
+        cdef float *out = &target[0] + dst.at
+        check(memory, src, items)
+        check(target, dst, items)
         if (dst.channels != src.channels * self.offsets.shape[0] or dst.lead
                 or dst.pitch != self.geometry.columns or dst.height != self.geometry.rows
                 or dst.plane != self.plane):
             raise KernelError("phase planes have no halo, and one plane a channel and phase")
         for task in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
-            self.split_one(data, src, dst, task // src.channels, task % src.channels, row)
+            self.split_one(x, src, out, dst, task // src.channels, task % src.channels, row)
 
-    cdef void split_one(self, float *data, Planes src, Planes dst, int64_t item,
+    cdef void split_one(self, const float *x, Planes src, float *out, Planes dst, int64_t item,
                         int64_t channel, int64_t row) noexcept nogil:
-        self.split(data + src.at + item * src.item + channel * src.plane + src.lead, src, row,
-                   data + dst.at + item * dst.item + channel * self.size())
+        self.split(x + item * src.item + channel * src.plane, src, row,
+                   out + item * dst.item + channel * self.size())

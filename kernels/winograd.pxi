@@ -52,9 +52,12 @@ cdef class Winograd:
             raise KernelError("a band of Winograd tiles does not fit its coefficients")
         return 0
 
-    def scatter(self, float[::1] arena not None, Planes src not None, Planes dst not None,
-                int first, int last, int items, int threads):
+    def scatter(self, const float[::1] memory not None, Planes src not None,
+                float[::1] target not None, Planes dst not None, int first, int last, int items,
+                int threads):
         """Turn the pixels of ``src`` under rows [first, last) of tiles into coefficients.
+
+        They go to ``dst`` in ``target``, which may be ``memory``.
 
         Raises
         ------
@@ -65,15 +68,15 @@ cdef class Winograd:
         cdef scnn_winograd spec = self.geometry
         cdef int run = (spec.tiles + self.lanes) // self.lanes * self.lanes
         cdef int64_t size = ((spec.m * (last - first) + 3) * spec.m * run + spec.m * self.lanes)
-        check(arena, src, items)
-        check(arena, dst, 1)
+        check(memory, src, items)
+        check(target, dst, 1)
         self.check_band(dst, src.channels, first, last, items)
         if self.scratch.shape[0] < threads or self.scratch.shape[1] < size:
             self.scratch = np.zeros((threads, size), np.float32)
         spec.height, spec.width, spec.in_pitch = src.height, src.width, src.pitch
         spec.plane = dst.channels // self.taps * dst.plane
-        cdef const float *x = &arena[0] + src.at + src.lead
-        cdef float *y = &arena[0] + dst.at
+        cdef const float *x = &memory[0] + src.at + src.lead
+        cdef float *y = &target[0] + dst.at
         if threads == 1:
             with nogil:
                 for channel in range(src.channels):
@@ -94,11 +97,13 @@ cdef class Winograd:
                                 &self.scratch[thread, 0])
             row = end
 
-    def gather(self, float[::1] arena not None, Planes src not None, Planes dst not None,
-               Planes residual, int first, int last, int items, int threads):
+    def gather(self, const float[::1] memory not None, Planes src not None,
+               float[::1] target not None, Planes dst not None, Planes residual, int first,
+               int last, int items, int threads):
         """Turn coefficients into the pixels of ``dst`` under rows [first, last) of tiles.
 
-        ``residual`` (or None) has the geometry of dst and is added before the clamp.
+        ``residual`` (or None), planes in ``target`` with the geometry of dst, is added before the
+        clamp. ``memory`` and ``target`` may be one array.
 
         Raises
         ------
@@ -109,22 +114,22 @@ cdef class Winograd:
         cdef scnn_winograd spec = self.geometry
         cdef const float *added = NULL
         cdef int64_t added_item = 0
-        check(arena, src, 1)
-        check(arena, dst, items)
+        check(memory, src, 1)
+        check(target, dst, items)
         self.check_band(src, dst.channels, first, last, items)
         if (spec.m * self.tiles_y < dst.height or spec.m * spec.tiles < dst.width
                 or (self.bias is not None and self.bias.shape[0] != dst.channels)
                 or (self.slope is not None and self.slope.shape[0] != dst.channels)):
             raise KernelError("Winograd tiles do not cover their result")
         if residual is not None:
-            check(arena, residual, items)
+            check(target, residual, items)
             if (residual.plane, residual.lead, residual.pitch) != (dst.plane, dst.lead, dst.pitch):
                 raise KernelError("the added planes differ in geometry from the result's")
-            added, added_item = &arena[0] + residual.at + residual.lead, residual.item
+            added, added_item = &target[0] + residual.at + residual.lead, residual.item
         spec.out_height, spec.out_width, spec.out_pitch = dst.height, dst.width, dst.pitch
         spec.plane = src.channels // self.taps * src.plane
-        cdef const float *x = &arena[0] + src.at
-        cdef float *y = &arena[0] + dst.at
+        cdef const float *x = &memory[0] + src.at
+        cdef float *y = &target[0] + dst.at
         if threads == 1:
             with nogil:
                 for channel in range(dst.channels):

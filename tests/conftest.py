@@ -18,6 +18,12 @@ def _no_measurements_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture
+def nothing_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let small convolutions, too, read and write the caller's arrays in place."""
+    monkeypatch.setattr("caffe_scnn.engine.plan.WORTH_BINDING", 0)
+
+
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
     """Numbers of real Caffe on small nets, which are part of this repository."""

@@ -438,7 +438,7 @@ def test_denormal_weights_count_as_zero_and_the_caller_keeps_its_own(threads, de
     clear_halo(np.empty(192, np.float32), planes, 1, threads)
     plan.feed({"data": data})
     plan.run()
-    found = plan.fetch()["c"]
+    found = plan.output("c").copy()
     assert (found == net.layer("c").blobs[1][:, None, None]).all()
     executor.profile({"data": data}, 1)
     assert np.array_equal(plan.output("c"), found)
@@ -514,9 +514,70 @@ def test_an_output_may_be_fed_again_without_a_copy(size, threads):
     plan = executor.plan()
     first = executor.run(given(executor.net))["d"]
     assert np.shares_memory(plan.output("d"), plan.arena)
+    plan.feed(given(executor.net))
+    plan.run()
     plan.feed({"data": plan.output("d")})
     plan.run()
-    assert np.array_equal(plan.fetch()["d"], executor.run({"data": first})["d"])
+    assert np.array_equal(plan.output("d"), executor.run({"data": first})["d"])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("items", [1, 2])
+def test_large_inputs_and_outputs_are_not_copied(items, threads):
+    text = (
+        INPUT % f"dim: {items} dim: 3 dim: 120 dim: 121"
+        + conv("c", "data", "c", "num_output: 8 kernel_size: 5 stride: 4 pad: 2")
+        + conv("d", "c", "d", "num_output: 40 kernel_size: 3 pad: 1")
+        + conv("e", "c", "e", "num_output: 4 kernel_size: 1")
+    )
+    executor = Executor(net_of(text), threads=threads)
+    plan, data = executor.plan(), given(executor.net)
+    plan.feed(data)
+    plan.run()
+    want = {name: plan.output(name).copy() for name in ("d", "e")}
+    assert want["e"].nbytes < 1 << 17 < want["d"].nbytes
+    plan.arena[...] = np.nan
+    first, second = executor.run(data), executor.run({"data": -data["data"]})
+    for name, values in want.items():
+        assert np.array_equal(first[name], values) and not np.array_equal(second[name], values)
+        assert not np.shares_memory(first[name], plan.arena)
+    assert np.isnan(plan.input("data")).any()  # neither has been in the arena since
+    assert not np.array_equal(plan.output("d"), second["d"])
+    for name in ("data", "c"):  # what others want, too, has to lie in the arena
+        both = executor.run(data, [name, "d"])
+        assert np.array_equal(both["d"], want["d"])
+    assert np.array_equal(executor.run(data, ["data"])["data"], data["data"])
+    again = plan.input(
+        "data"
+    )  # memory of the plan itself may be given, and is read before it changes
+    again[...] = data["data"]
+    assert np.array_equal(executor.run({"data": again})["d"], want["d"])
+    with pytest.raises(KernelError, match=r"is .* not"):
+        plan.compute({"data": np.zeros((1, 3, 7, 7), np.float32)})
+
+
+@pytest.mark.usefixtures("nothing_copied")
+def test_outputs_that_are_more_than_a_result_of_a_convolution_are_copied():
+    text = (
+        INPUT % "dim: 3 dim: 2 dim: 5 dim: 6"
+        + 'layer { name: "s" type: "Input" top: "s" input_param { shape { dim: 3 } } }\n'
+        + 'layer { name: "f" type: "Filter" bottom: "data" bottom: "s" top: "f" }\n'
+        + conv("few", "f", "few", "num_output: 3 kernel_size: 3")
+        + conv("a", "data", "a", "num_output: 2 kernel_size: 1")
+        + 'layer { name: "b" type: "Dropout" bottom: "a" top: "b" }\n'
+        + conv("c", "data", "c", "num_output: 2 kernel_size: 1")
+        + 'layer { name: "sum" type: "Eltwise" bottom: "c" bottom: "data" top: "sum" }\n'
+    )
+    net = net_of(text)
+    data = given(net)["data"]
+    inputs = {"data": data, "s": np.array([0, 1, 1], np.float32)}
+    want = reference.run(net, inputs, ["few", "a", "sum"])
+    executor = Executor(net, threads=1)
+    got = executor.run(inputs, ["few", "a", "b", "sum"])
+    assert got["few"].shape == (2, 3, 3, 4)
+    for name, values in want.items():
+        np.testing.assert_allclose(got[name], values, rtol=1e-5, atol=1e-5)
+    assert np.array_equal(got["a"], got["b"]) and not np.shares_memory(got["a"], got["b"])
 
 
 def test_what_is_fed_has_the_shape_of_the_input():

@@ -451,7 +451,7 @@ def test_phase_planes(isa, stride, pad, width, columns):
     x = rng.standard_normal(source.shape).astype(np.float32)
     source.array(arena)[...] = x
     phases = _kernels.Phases(isa, offsets, stride, pad, 6, columns, target.plane)
-    phases.run(arena, source.planes(), target.planes(), 2, 2)
+    phases.run(arena, source.planes(), arena, target.planes(), 2, 2)
     wide = np.pad(x, ((0, 0), (0, 0), (pad[0], 40), (pad[1], columns * stride[1])))
     got = target.array(arena).reshape(2, 3, len(offsets), 6, columns)
     for p, (row, column) in enumerate(offsets):

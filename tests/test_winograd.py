@@ -17,6 +17,8 @@ from caffe_scnn.errors import KernelError
 from caffe_scnn.layers.base import ActivationSpec, ConvolutionSpec
 from caffe_scnn.model.net import Net
 
+pytestmark = pytest.mark.usefixtures("nothing_copied")
+
 CAP = os.environ.get("CAFFE_SCNN_ISA")
 ISAS = [isa for isa in _kernels.isas() if CAP in (None, isa)]
 ULP = 2.0**-24
@@ -47,9 +49,7 @@ def convolve(weights, x, pad, m, group=1, bias=None, finish=None, residual=None,
         node.residual = program.inputs["r"] = Value("r", shape)
         arrays["r"] = residual
     plan = build_plan(program, how.pop("isa", ISAS[0]), how.pop("threads", 1), exact=True)
-    plan.feed(arrays)
-    plan.run()
-    return plan.fetch()["y"]
+    return plan.compute(arrays)["y"]
 
 
 def bound(weights, x, pad, group):
@@ -191,7 +191,7 @@ def test_channels_that_its_filters_ignore_are_not_computed_and_may_hold_anything
     plan.run()
     held = plan.steps[0].writes[0].array(plan.arena)
     assert np.isnan(held[0, 5]).all() and np.isfinite(np.delete(held, 5, axis=1)).all()
-    assert np.isfinite(plan.fetch()["y"]).all()
+    assert np.isfinite(plan.output("y")).all()
 
 
 def test_coefficients_outside_their_memory_are_refused():
@@ -199,11 +199,15 @@ def test_coefficients_outside_their_memory_are_refused():
     memory = np.zeros(600, np.float32)
     source = _kernels.Planes(0, 1, 8, 8, 8, 0, 64)
     with pytest.raises(KernelError, match="band"):
-        transform.scatter(memory, source, _kernels.Planes(64, 36, 1, 4, 4, 0, 4), 0, 3, 1, 1)
+        transform.scatter(
+            memory, source, memory, _kernels.Planes(64, 36, 1, 4, 4, 0, 4), 0, 3, 1, 1
+        )
     with pytest.raises(KernelError, match="arena"):
-        transform.scatter(memory, source, _kernels.Planes(500, 36, 1, 4, 4, 0, 4), 0, 2, 1, 1)
+        transform.scatter(
+            memory, source, memory, _kernels.Planes(500, 36, 1, 4, 4, 0, 4), 0, 2, 1, 1
+        )
     with pytest.raises(KernelError, match="cover"):
         transform.gather(
-            memory, _kernels.Planes(64, 36, 1, 4, 4, 0, 4), _kernels.Planes(0, 1, 9, 4, 4, 0, 36),
-            None, 0, 2, 1, 1,
+            memory, _kernels.Planes(64, 36, 1, 4, 4, 0, 4), memory,
+            _kernels.Planes(0, 1, 9, 4, 4, 0, 36), None, 0, 2, 1, 1,
         )  # fmt: skip

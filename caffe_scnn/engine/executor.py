@@ -178,9 +178,7 @@ class Executor:
         """
         arrays = self._check(inputs)
         plan = self.plan({name: array.shape for name, array in arrays.items()}, blobs)
-        plan.feed(arrays)
-        plan.run()
-        return plan.fetch()
+        return plan.compute(arrays)
 
     def refresh(self) -> None:
         """Drop all plans: weights of the net have changed and must be packed again."""

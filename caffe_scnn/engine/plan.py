@@ -9,7 +9,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
@@ -24,14 +25,35 @@ from caffe_scnn.engine.fuse import fuse
 from caffe_scnn.engine.nodes import Form, Node, Program, Value, unread_channels
 from caffe_scnn.engine.ops import Context, Op, State, op_type
 from caffe_scnn.engine.ops.bands import between, join
+from caffe_scnn.engine.ops.convolution import ConvolutionOp
 from caffe_scnn.engine.ops.filter import FilterOp
 from caffe_scnn.engine.ops.ragged import RaggedOp
+from caffe_scnn.engine.ops.winograd import WinogradOp
 from caffe_scnn.engine.pitches import widened
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.threads import MOVED, threads_for
 from caffe_scnn.engine.tune import Tuner
 from caffe_scnn.errors import KernelError
 from caffe_scnn.layers.base import ConcatSpec, ConvolutionSpec, InnerProductSpec, ViewSpec
+
+# Bytes of an input or an output from which on a copy takes longer than to bind its layer anew.
+WORTH_BINDING = 128 << 10
+
+
+@dataclass(frozen=True)
+class Outside:
+    """A convolution that can read or write what the caller has outside the arena.
+
+    Attributes
+    ----------
+    step : ConvolutionOp or WinogradOp
+    given, result : str, optional
+        The input that it alone reads, the output that nobody reads.
+    """
+
+    step: ConvolutionOp | WinogradOp
+    given: str | None
+    result: str | None
 
 
 @dataclass
@@ -49,6 +71,8 @@ class Plan:
         Floats of the arena.
     feeds : dict of str to Feed
         What writes each input into the arena.
+    outside : dict of int to Outside
+        Numbers of the steps that :meth:`compute` need not copy for.
     threads : int
         The most that share the work of a step.
     calls : list of callable
@@ -62,6 +86,7 @@ class Plan:
     size: int
     arena: Float32 = field(repr=False)
     feeds: dict[str, Feed] = field(repr=False)
+    outside: dict[int, Outside] = field(repr=False)
     threads: int = field(init=False)
     calls: list[Callable[[], object]] = field(init=False, repr=False)
 
@@ -84,6 +109,44 @@ class Plan:
         """Memory of the arena and the packed weights."""
         return int(self.arena.nbytes) + self.weight_bytes
 
+    def compute(self, arrays: dict[str, Float32]) -> dict[str, Float32]:
+        """Run every step on inputs, and return the outputs in memory of their own.
+
+        Large inputs that a strided convolution reads, and large outputs that a convolution writes,
+        are not copied: they never lie in the arena.
+
+        Raises
+        ------
+        KernelError
+            An array has another shape than its input.
+        """
+        values = self._values(arrays)
+        results: dict[str, Float32] = {}
+        unread = {one.given for one in self.outside.values()}
+        for name, feed in self.feeds.items():
+            if name not in unread:
+                feed(values[name])
+        with self.flushed():
+            for number, call in enumerate(self.calls):
+                if number in self.outside:
+                    self._bind_outside(self.outside[number], values, results)()
+                else:
+                    call()
+        return {
+            name: results[name] if name in results else self.output(name).copy()
+            for name in self.outputs
+        }
+
+    def _bind_outside(
+        self, one: Outside, values: dict[str, Float32], results: dict[str, Float32]
+    ) -> Callable[[], object]:
+        """Bind a step to an input and to memory for an output."""
+        given = None if one.given is None else values[one.given]
+        if one.result is None:
+            return one.step.bind(self.arena, given)
+        results[one.result] = np.empty(self.outputs[one.result].shape, np.float32)
+        return one.step.bind(self.arena, given, results[one.result].reshape(-1))
+
     def feed(self, arrays: dict[str, Float32]) -> None:
         """Write the inputs into the arena.
 
@@ -92,6 +155,12 @@ class Plan:
         KernelError
             An array has another shape than its input.
         """
+        values = self._values(arrays)
+        for name, feed in self.feeds.items():
+            feed(values[name])
+
+    def _values(self, arrays: dict[str, Float32]) -> dict[str, Float32]:
+        """Return the values of every input side by side."""
         values = {}
         for name, tensor in self.inputs.items():
             array = np.asarray(arrays[name], np.float32)
@@ -100,8 +169,7 @@ class Plan:
             # an output that was not copied lies where inputs are written
             inside = np.may_share_memory(array, self.arena)
             values[name] = (array.copy() if inside else array).reshape(-1)
-        for name, feed in self.feeds.items():
-            feed(values[name])
+        return values
 
     def input(self, name: str) -> Float32:
         """Return where an input may be written instead of fed; its halo is zero then."""
@@ -109,12 +177,8 @@ class Plan:
         clear_halo(self.arena, tensor.planes(), tensor.items, 1)
         return tensor.array(self.arena)
 
-    def fetch(self) -> dict[str, Float32]:
-        """Copy the outputs out of the arena."""
-        return {name: self.output(name).copy() for name in self.outputs}
-
     def output(self, name: str) -> Float32:
-        """Return one output where it lies in the arena: it is valid until the next run."""
+        """Return one output of :meth:`run` where it lies in the arena: until the next run."""
         array = self.outputs[name].array(self.arena)
         if name not in self.counts:
             return array
@@ -173,7 +237,34 @@ def build_plan(
         size,
         arena,
         {name: _feed(tensor, arena, isa, threads) for name, tensor in inputs.items()},
+        _outside(program, steps, counted),
     )
+
+
+def _outside(
+    program: Program, steps: Sequence[Op], counted: Container[Value]
+) -> dict[int, Outside]:
+    """Find the convolutions that can read large inputs, or write large outputs, of the caller."""
+    inputs = {value: name for name, value in program.inputs.items() if program.private(value)}
+    names = Counter(program.wanted.values())
+    outputs = {
+        value: name
+        for name, value in program.wanted.items()
+        if names[value] == 1 and value not in counted and not program.readers(value)
+    }
+    found = {}
+    for number, (node, step) in enumerate(zip(program.nodes, steps, strict=True)):
+        if not isinstance(step, ConvolutionOp | WinogradOp):
+            continue
+        given, result = inputs.get(node.reads[0]), outputs.get(node.writes[0])
+        if not step.reads_anywhere or 4 * step.source.size < WORTH_BINDING:
+            given = None
+        small = 4 * step.target.size < WORTH_BINDING
+        if node.residual or small or not step.target.contiguous:
+            result = None
+        if given is not None or result is not None:
+            found[number] = Outside(step, given, result)
+    return found
 
 
 def _feed(tensor: Tensor, arena: Float32, isa: str, threads: int) -> Feed:

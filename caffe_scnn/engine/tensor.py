@@ -158,6 +158,13 @@ class Tensor:
         return view if len(self.shape) == 4 else view.reshape(self.shape)
 
 
+def outside(tensor: Tensor, arena: Float32, memory: Float32 | None) -> tuple[Float32, Planes]:
+    """Return the values of a tensor in ``memory``, side by side, or in the arena without it."""
+    if memory is None:
+        return arena, tensor.planes()
+    return memory, Tensor(tensor.shape).planes()
+
+
 def rows_of(tensor: Tensor, item: int, first: int = 0, rows: int | None = None) -> Planes:
     """Return planes of one item, from row ``first`` on: ``rows`` rows, or all that follow.
 

@@ -21,7 +21,7 @@ from caffe_scnn.engine.ops.finish import finish_of
 from caffe_scnn.engine.ops.phases import phase_planes, phase_taps, split_into
 from caffe_scnn.engine.packing import Run, Taps, convolution, stream
 from caffe_scnn.engine.pitches import Walk
-from caffe_scnn.engine.tensor import Border, Float32, Tensor, rows_of
+from caffe_scnn.engine.tensor import Border, Float32, Tensor, outside, rows_of
 from caffe_scnn.engine.threads import threads_for
 from caffe_scnn.engine.tune import TRIED
 from caffe_scnn.layers.base import ConvolutionSpec
@@ -188,19 +188,36 @@ class ConvolutionOp(Op):
     def part(self, rows: Rows, arena: Float32) -> Callable[[], object]:
         """Return a call that computes some rows."""
         given = rows_of(rows.source, rows.item, 0 if self.phases else rows.row)
-        return self._call(arena, given, rows.target, rows.residual, 1, rows.row, halo=False)
+        target = arena, rows.target
+        return self._call(arena, (arena, given), target, rows.residual, 1, rows.row, halo=False)
 
-    def bind(self, arena: Float32) -> Callable[[], object]:
-        """Return a call that computes all rows."""
+    @property
+    def reads_anywhere(self) -> bool:
+        """Whether ``bind`` takes an input outside the arena."""
+        return self.phases is not None
+
+    def bind(
+        self, arena: Float32, given: Float32 | None = None, result: Float32 | None = None
+    ) -> Callable[[], object]:
+        """Return a call that computes all rows.
+
+        Parameters
+        ----------
+        arena : float32 ndarray
+        given : float32 ndarray of shape (values,), optional
+            What it reads, side by side and outside the arena; for :attr:`reads_anywhere`.
+        result : float32 ndarray of shape (values,), optional
+            Where it writes, likewise; if nothing is added to that.
+        """
+        source, target = outside(self.source, arena, given), outside(self.target, arena, result)
         residual = self.residual.planes() if self.residual else None
-        given, target = self.source.planes(), self.target.planes()
-        return self._call(arena, given, target, residual, self.source.items, 0, halo=True)
+        return self._call(arena, source, target, residual, self.source.items, 0, halo=True)
 
     def _call(
         self,
         arena: Float32,
-        given: Planes,
-        target: Planes,
+        given: tuple[Float32, Planes],
+        target: tuple[Float32, Planes],
         residual: Planes | None,
         items: int,
         row: int,
@@ -210,10 +227,10 @@ class ConvolutionOp(Op):
         """Split into phases from a row on if strided, then convolve."""
         threads, convolve = self.threads, self.convolution.bind
         if not self.phases:
-            return convolve(arena, given, arena, target, residual, items, threads, halo)
+            return convolve(*given, *target, residual, items, threads, halo)
         planes = self.planes.planes()
-        split = partial(self.phases.run, arena, given, planes, items, threads, row)
-        convolved = convolve(arena, planes, arena, target, residual, items, threads, halo)
+        split = partial(self.phases.run, *given, arena, planes, items, threads, row)
+        convolved = convolve(arena, planes, *target, residual, items, threads, halo)
         return in_turn(split, convolved)
 
 

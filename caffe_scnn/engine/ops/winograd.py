@@ -13,7 +13,7 @@ from caffe_scnn.engine.nodes import WINOGRAD, Node, Value
 from caffe_scnn.engine.ops.base import Context, Op
 from caffe_scnn.engine.ops.finish import finish_of
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
-from caffe_scnn.engine.tensor import Border, Float32, Tensor
+from caffe_scnn.engine.tensor import Border, Float32, Tensor, outside
 from caffe_scnn.engine.threads import MULTIPLY_ADD, threads_for
 from caffe_scnn.engine.winograd import Bands, filter_coefficients, product_tile, slots
 from caffe_scnn.layers.base import ConvolutionSpec
@@ -95,19 +95,35 @@ class WinogradOp(Op):
         planes = [slots(node.reads[0].shape[1]), node.writes[0].shape[1]]
         return [Tensor((1, count * n, 1, plane), Border(aligned=True)) for n in planes]
 
-    def bind(self, arena: Float32) -> Callable[[], object]:
-        """Return a call that convolves band after band."""
-        source, target = self.source.planes(), self.target.planes()
+    @property
+    def reads_anywhere(self) -> bool:
+        """Whether ``bind`` takes an input outside the arena."""
+        return True
+
+    def bind(
+        self, arena: Float32, given: Float32 | None = None, result: Float32 | None = None
+    ) -> Callable[[], object]:
+        """Return a call that convolves band after band.
+
+        Parameters
+        ----------
+        arena : float32 ndarray
+        given : float32 ndarray of shape (values,), optional
+            What it reads, side by side and outside the arena.
+        result : float32 ndarray of shape (values,), optional
+            Where it writes, likewise; if nothing is added to that.
+        """
+        source, target = outside(self.source, arena, given), outside(self.target, arena, result)
         residual = self.residual.planes() if self.residual else None
         items, threads, rows = self.source.items, self.threads, self.bands.rows
-        given, result = self.coefficients, self.products
-        multiply = self.multiply.bind(arena, given, arena, result, None, 1, threads)
+        scattered, products = (arena, self.coefficients), (arena, self.products)
+        multiply = self.multiply.bind(*scattered, *products, None, 1, threads)
 
         def run() -> None:
             for first in range(0, rows, self.bands.band):
                 last = min(rows, first + self.bands.band)
-                self.transform.scatter(arena, source, given, first, last, items, threads)
+                self.transform.scatter(*source, *scattered, first, last, items, threads)
                 multiply()
-                self.transform.gather(arena, result, target, residual, first, last, items, threads)
+                self.transform.gather(*products, *target, residual, first, last, items, threads)
 
         return run
