@@ -521,6 +521,22 @@ def test_an_output_may_be_fed_again_without_a_copy(size, threads):
     assert np.array_equal(plan.output("d"), executor.run({"data": first})["d"])
 
 
+@pytest.mark.usefixtures("nothing_copied")
+def test_memory_of_the_plan_may_be_given_to_a_convolution_that_reads_it_in_place():
+    text = (
+        INPUT % "dim: 1 dim: 8 dim: 8 dim: 8"
+        + conv("c", "data", "c", "num_output: 8 kernel_size: 2 stride: 2 pad: 4")
+        + conv("d", "c", "d", "num_output: 8 kernel_size: 1")
+    )
+    executor = Executor(net_of(text), threads=1)
+    plan, data = executor.plan(), given(executor.net)["data"]
+    want = executor.run({"data": data})["d"]
+    for begin in range(len(plan.arena) - data.size + 1):  # wherever it lies
+        inside = plan.arena[begin : begin + data.size].reshape(data.shape)
+        inside[...] = data
+        assert np.array_equal(executor.run({"data": inside})["d"], want)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("items", [1, 2])
 def test_large_inputs_and_outputs_are_not_copied(items, threads):

@@ -259,8 +259,7 @@ def _outside(
         given, result = inputs.get(node.reads[0]), outputs.get(node.writes[0])
         if not step.reads_anywhere or 4 * step.source.size < WORTH_BINDING:
             given = None
-        small = 4 * step.target.size < WORTH_BINDING
-        if node.residual or small or not step.target.contiguous:
+        if node.residual or 4 * step.target.size < WORTH_BINDING:
             result = None
         if given is not None or result is not None:
             found[number] = Outside(step, given, result)
