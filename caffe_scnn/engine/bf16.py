@@ -24,6 +24,7 @@ LANES = 16  # pixels of a vector, channels of a tile of weights
 STEP = 32  # entries of a step
 CROSSING = 1.5  # times as long takes splitting what does not begin on cache lines
 BAND_BYTES = 768 * 1024  # of split inputs that are under way at a time
+CHUNK = 1 << 14  # weights that are split at a time: what comes of them stays in the cache
 # bf16 numbers that a float is the sum of.
 PARTS: dict[Form, int] = {"bf16x3": 2, "bf16x6": 3}
 # What bf16x3 leaves out of each product is 512 · 2⁻²⁴ at most, 55 · 2⁻²⁴ on average, of either
@@ -268,11 +269,14 @@ def split_numbers(values: Float32, parts: int) -> NDArray[np.uint16]:
     uint16 ndarray of shape (parts, ...)
         Their bits: of the nearest number, and of those nearest to what is left.
     """
-    found = np.empty((parts, *values.shape), np.uint16)
-    for part in found:
-        part[...] = to_bf16(values)
-        values = values - from_bf16(part)
-    return found
+    found = np.empty((parts, values.size), np.uint16)
+    flat = values.reshape(-1)
+    for begin in range(0, flat.size, CHUNK):
+        left = flat[begin : begin + CHUNK]
+        for part in found[:, begin : begin + CHUNK]:
+            part[...] = to_bf16(left)
+            left = left - from_bf16(part)
+    return found.reshape(parts, *values.shape)
 
 
 def to_bf16(values: Float32) -> NDArray[np.uint16]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from caffe_scnn import _kernels
 from caffe_scnn.engine.costs import Costs, DenseCosts, costs_for
 from caffe_scnn.engine.packing import Int64, block_channels
+from caffe_scnn.layers.nonzeros import count_nonzeros
 
 NEAR_BYTES = 40 * 1024  # pixels of a tile that the first-level cache keeps
 MIDDLE_BYTES = 80 * 1024  # that it half keeps
@@ -302,7 +303,7 @@ def count_entries(
 ) -> tuple[int, int]:
     """Count entries and blocks that packing in blocks of ``rows`` channels would store."""
     if rows == 1:
-        return int(np.count_nonzero(weights[~skip])), int(np.count_nonzero(~skip))
+        return count_nonzeros(weights[~skip] if skip.any() else weights), count_nonzeros(~skip)
     channel = block_channels(weights, groups, rows, skip)
     occupied = np.packbits(weights != 0, axis=1)[channel]  # of each row of each block
     occupied[channel < 0] = 0
@@ -313,7 +314,7 @@ def count_entries(
 def _reason(ranked: list[Tile], weights: NDArray[np.float32]) -> str:
     """Say what decided: the density, and the best tile of another kind."""
     kinds = [(tile.op, tile.rows == 1) for tile in ranked]
-    density = f"density {np.count_nonzero(weights) / weights.size:.3f}"
+    density = f"density {count_nonzeros(weights) / weights.size:.3f}"
     chosen = ranked[0]
     if chosen.op == "dense":
         kind = f"{chosen.vectors * chosen.lanes} channels side by side"

@@ -43,6 +43,7 @@ from caffe_scnn.engine.packing import (
     place_vectors,
 )
 from caffe_scnn.errors import KernelError
+from caffe_scnn.layers.nonzeros import count_nonzeros
 
 MOST_NONZEROS = 400_000  # some 16 bytes of code each
 CHUNK = 12_000  # non-zeros whose code and weights stay in the second-level cache over all pixels
@@ -98,7 +99,7 @@ DIALECTS = {
 
 def can_program(isa: str, weights: Float32, skip: NDArray[np.bool_] | None, vectors: int) -> bool:
     """Whether a program for this matrix is worth a trial, on so many vectors of pixels."""
-    nonzeros = int(np.count_nonzero(weights))
+    nonzeros = count_nonzeros(weights)
     few = 0 < nonzeros <= min(MOST_NONZEROS, DENSEST * weights.size)
     return few and skip is None and isa in DIALECTS and vectors >= LEAST_VECTORS
 
@@ -140,7 +141,7 @@ def program_convolution(
     bias = by_row(finish.bias, rows)
     nothing = np.zeros(len(rows) + 1, np.int64)
     empty = (nothing, 0, np.zeros(AHEAD, np.uint16), np.zeros(0, np.float32))
-    tasks = max(1, min(len(channel), int(np.count_nonzero(weights)) // CHUNK))
+    tasks = max(1, min(len(channel), count_nonzeros(weights) // CHUNK))
     chunk = np.arange(tasks + 1) * len(channel) // tasks * together
     kernel = Convolution(
         isa,

@@ -16,6 +16,7 @@ from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
 from caffe_scnn.engine.tensor import ALIGNMENT
 from caffe_scnn.engine.threads import MULTIPLY_ADD, resolve_threads, threads_for
 from caffe_scnn.errors import KernelError
+from caffe_scnn.layers.nonzeros import count_nonzeros
 
 Float32 = NDArray[np.float32]
 
@@ -110,7 +111,7 @@ def pack(matrix: ArrayLike, *, isa: str | None = None) -> PackedMatrix:
     values = np.ascontiguousarray(dense, np.float32)
     if values.ndim != 2 or 0 in values.shape:
         raise KernelError(f"pack takes a matrix, got an array of shape {values.shape}")
-    return PackedMatrix(values, _kernels.best_isa(isa), int(np.count_nonzero(values)))
+    return PackedMatrix(values, _kernels.best_isa(isa), count_nonzeros(values))
 
 
 def spmm(

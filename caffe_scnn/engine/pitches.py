@@ -13,12 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-import numpy as np
-
 from caffe_scnn.engine.choose import store_cycles
 from caffe_scnn.engine.nodes import WINOGRAD, Node, Program, Value
 from caffe_scnn.engine.tensor import Border
 from caffe_scnn.layers.base import ConcatSpec, ConvolutionSpec, EltwiseSpec, PoolingSpec
+from caffe_scnn.layers.nonzeros import count_nonzeros
 
 Borders = dict[Value, Border]
 
@@ -71,7 +70,7 @@ class Walk:
         """Describe a convolution."""
         spec = node.spec
         assert isinstance(spec, ConvolutionSpec)
-        products = np.count_nonzero(spec.weights) / len(spec.weights)
+        products = count_nonzeros(spec.weights) / len(spec.weights)
         reach = (spec.weights.shape[3] - 1) * spec.dilation[1] // spec.stride[1]
         source = node.reads[0] if max(spec.stride) == 1 else None
         full = products == spec.weights[0].size

@@ -35,6 +35,7 @@ from caffe_scnn.engine.threads import MOVED, threads_for
 from caffe_scnn.engine.tune import Tuner
 from caffe_scnn.errors import KernelError
 from caffe_scnn.layers.base import ConcatSpec, ConvolutionSpec, InnerProductSpec, ViewSpec
+from caffe_scnn.layers.nonzeros import count_nonzeros
 
 # Bytes of an input or an output from which on a copy takes longer than to bind its layer anew.
 WORTH_BINDING = 128 << 10
@@ -285,7 +286,7 @@ def _timed_form(isa: str, threads: int, tuner: Tuner) -> Choice:
             Tile(form, 0, 0, 1, cost, 1, "")
             for form, cost in sorted(cycles.items(), key=lambda form: form[1])
         ]
-        nonzeros = np.count_nonzero(spec.weights)
+        nonzeros = count_nonzeros(spec.weights)
         layer = (
             f"{isa} {given.shape} {spec.weights.shape} {spec.stride} {spec.dilation} {spec.pad} "
             f"{spec.group} {nonzeros} {threads} {' '.join(sorted(cycles))}"

@@ -16,6 +16,7 @@ from caffe_scnn.engine.choose import Shape, Tile, rank_tiles
 from caffe_scnn.engine.nodes import WINOGRAD, Form, Node
 from caffe_scnn.engine.tensor import ALIGNMENT, Float32
 from caffe_scnn.layers.base import ConvolutionSpec
+from caffe_scnn.layers.nonzeros import count_nonzeros
 
 # G of the paper: filter taps to coefficients.
 FILTERS = {
@@ -141,7 +142,7 @@ def _takes(spec: ConvolutionSpec) -> bool:
         and set(spec.stride) == {1}
         and set(spec.dilation) == {1}
         and max(spec.pad) < 3
-        and bool(np.count_nonzero(spec.weights) > 0.5 * spec.weights.size)
+        and count_nonzeros(spec.weights) > 0.5 * spec.weights.size
     )
 
 

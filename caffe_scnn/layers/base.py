@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_scnn.errors import ModelError
+from caffe_scnn.layers.nonzeros import count_nonzeros
 from caffe_scnn.model.net import Layer
 from caffe_scnn.proto import caffe_pb2 as pb
 
@@ -405,7 +406,7 @@ class LayerType(ABC):
         total = sum(int(np.prod(p.shape, dtype=np.int64)) for p in self.params(layer, bottoms)[:1])
         if not layer.blobs or not total:
             return self.macs(layer, bottoms)
-        return self.macs(layer, bottoms) // total * int(np.count_nonzero(layer.blobs[0]))
+        return self.macs(layer, bottoms) // total * count_nonzeros(layer.blobs[0])
 
     def lower(self, layer: Layer, bottoms: Sequence[Shape]) -> OpSpec:
         """Say what the engine is to compute; the slow reference unless the type says better."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from caffe_scnn.layers import layer_type
 from caffe_scnn.layers.base import Shape
+from caffe_scnn.layers.nonzeros import count_nonzeros
 from caffe_scnn.layers.shapes import infer_shapes
 from caffe_scnn.model.net import Net
 
@@ -73,7 +72,7 @@ def summarize(net: Net, inputs: Mapping[str, Shape] | None = None) -> NetSummary
     distinct: dict[int, tuple[int, int]] = {}
     for layer in net.layers:
         kind, bottoms, tops = layer_type(layer), shapes.bottoms[layer], shapes.tops[layer]
-        sizes = [(blob.size, int(np.count_nonzero(blob))) for blob in layer.blobs]
+        sizes = [(blob.size, count_nonzeros(blob)) for blob in layer.blobs]
         distinct.update({id(blob): size for blob, size in zip(layer.blobs, sizes, strict=True)})
         rows.append(
             LayerSummary(

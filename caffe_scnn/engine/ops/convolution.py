@@ -25,6 +25,7 @@ from caffe_scnn.engine.tensor import Border, Float32, Tensor, outside, rows_of
 from caffe_scnn.engine.threads import threads_for
 from caffe_scnn.engine.tune import TRIED
 from caffe_scnn.layers.base import ConvolutionSpec
+from caffe_scnn.layers.nonzeros import count_nonzeros
 
 Kernel = Convolution | DenseConvolution | Bf16Convolution
 # Bytes of a layer's maps up to which its rows are better in the order of their length.
@@ -138,7 +139,7 @@ class ConvolutionOp(Op):
         tile = tiles[0]
         self.threads = threads_for(self.source.items * tile.cycles, context.threads)
         if context.tuner:
-            nonzeros = np.count_nonzero(weights)
+            nonzeros = count_nonzeros(weights)
             layer = f"{context.isa} {weights.shape} {spec.group} {shape} {run} {nonzeros}"
             more = []
             vectors = run.vectors(tile.lanes)
