@@ -140,6 +140,62 @@ def test_single_rows_are_shrunk_as_far_as_moments_are(count, size):
     assert 0 < drawn < 1
 
 
+@pytest.mark.parametrize("images", [1, 2, 7])
+def test_moments_of_a_pair_are_those_of_all_rows_whatever_the_batch(images):
+    net = net_of(*CHAIN)
+    smaller = net.copy()
+    weights = smaller.layer("conv1").blobs
+    weights[0] = weights[0] * (np.abs(weights[0]) > 0.1)
+    target = [net.layer("conv2")]
+    few, rows = Images(IMAGES[:images], batch=2), Moments()
+    found = Calibration(few).of_pair(net, smaller, target)
+    blobs = [Executor(one).run({"data": IMAGES[:images]}, ["conv1"]) for one in (net, smaller)]
+    patches = Patches.of(target[0])
+    every = [np.arange(patches.positions(blobs[0]["conv1"].shape))] * images
+    pair = [patches.rows(blob["conv1"], every) for blob in blobs]
+    rows.add(*pair)
+    whole = rows.finish()
+    for name in ("mean", "mean_original", "inputs", "cross", "original"):
+        scale = np.abs(getattr(whole, name)).max()
+        np.testing.assert_allclose(getattr(found, name), getattr(whole, name), atol=1e-6 * scale)
+    other = Calibration(Images(IMAGES[:images], batch=5)).of_pair(net, smaller, target)
+    np.testing.assert_allclose(other.cross, found.cross, rtol=1e-9, atol=1e-12)
+    assert (found.halves is None) == (images == 1)
+    if images > 1:
+        for first, half, again in zip((0, 1), found.halves, other.halves, strict=True):
+            alone = Moments()
+            group, _, size = pair[0].shape
+            apart = (rows.reshape(group, images, -1, size)[:, first::2] for rows in pair)
+            alone.add(*(rows.reshape(group, -1, size) for rows in apart))
+            np.testing.assert_allclose(half.cross, alone.finish().cross, rtol=1e-4, atol=1e-5)
+            assert np.array_equal(half.inputs, again.inputs)
+    assert Calibration(few).of_pair(net, net.copy(), target).halves is None
+
+
+@pytest.mark.parametrize("alike", [0, 20, 40])
+def test_what_one_half_learns_and_the_other_does_not_confirm_is_not_made_good(alike):
+    """Of ``alike`` inputs earlier layers are wrong in the same way in all images."""
+    rng = np.random.default_rng(5)
+    size, halves = 40, (Moments(), Moments())
+    always = 0.2 * rng.standard_normal((2, size, size))
+    for image in range(8):
+        x_hat = rng.standard_normal((2, 200, size)) * np.exp(-np.arange(size) / 10)
+        wrong = always.copy()
+        wrong[1, :, alike:] = 0.2 * rng.standard_normal((size, size - alike))
+        halves[image % 2].add((x_hat + x_hat @ wrong).astype("f"), x_hat.astype("f"))
+    found = Moments.of_halves(*halves)
+    weights, every = rng.standard_normal((2, 4, size)), np.ones((2, 4))
+    wanted = found.wanted(weights, every, 0.01)
+    assert np.array_equal(wanted[0], found.cross[0])
+    if alike != 20:
+        assert np.array_equal(wanted[1], (found.cross if alike else found.inputs)[1])
+    else:  # an output that reads these alone has a say as far as it counts
+        weights[1, 0, alike:] = weights[1, 1:, :alike] = 0
+        for importance, target in (([1, 0, 0, 0], found.cross), ([0, 1, 1, 1], found.inputs)):
+            every[1] = importance
+            assert np.array_equal(found.wanted(weights, every, 0.01)[1], target[1])
+
+
 def test_without_images_errors_are_those_of_weights():
     conv = net_of(*CHAIN).layer("conv2")
     weights = weight_rows(conv)

@@ -8,6 +8,7 @@ from test_decompose_compress import CHAIN, INPUT, layer, net_of
 
 from caffe_scnn.calibrate import Calibration, Images
 from caffe_scnn.calibrate.patches import weight_rows
+from caffe_scnn.calibrate.statistics import Moments
 from caffe_scnn.decompose import Goal, Magnitude, Obs, Recipe, compress
 from caffe_scnn.decompose.allocate import Curve, allocate
 from caffe_scnn.decompose.evidence import Evidence, surroundings
@@ -55,6 +56,24 @@ def test_no_support_is_better_than_the_best_of_all():
         supports = [np.isin(np.arange(9), kept)[None] for kept in combinations(range(9), 4)]
         best = min(loss(found, support) for support in supports)
         assert loss(found, find_support(found, 4, Pattern())) >= best * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("always", [True, False])
+def test_a_layer_makes_good_what_is_wrong_before_it_in_all_images(always):
+    conv = net_of(INPUT, layer("conv", "data", "num_output: 5 kernel_size: 1")).layer("conv")
+    weights, rng, halves = weight_rows(conv), np.random.default_rng(0), (Moments(), Moments())
+    size = weights.shape[2]
+    wrong = 0.2 * rng.standard_normal((size, size))
+    for image in range(8):
+        x_hat = rng.standard_normal((1, 200, size)) * np.exp(-np.arange(size))
+        if not always:
+            wrong = 0.2 * rng.standard_normal((size, size))
+        halves[image % 2].add((x_hat + x_hat @ wrong).astype("f"), x_hat.astype("f"))
+    evidence = Evidence.assumed(conv).given(Moments.of_halves(*halves))
+    fit = Obs().prepare([conv], 0, evidence)
+    (edit,) = fit.edits(fit.choose(weights.size))
+    changed = np.abs(weight_rows(edit.chain[0]) - weights).max()
+    assert changed > 0.1 if always else changed < 1e-6
 
 
 def test_the_support_for_uncorrelated_inputs_is_known():

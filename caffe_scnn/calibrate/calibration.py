@@ -108,15 +108,18 @@ class Calibration:
         layers : sequence of Layer
             The layer, and those that share its weights.
         """
-        moments = Moments()
+        halves = Moments(), Moments()
         bottoms = list(dict.fromkeys(b for layer in layers for b in layer.bottoms))
         pair = zip(self._run(original, bottoms), self._run(compressed, bottoms), strict=True)
         for (start, ours), (_, theirs) in pair:
             for layer in layers:
                 exact = self._sample(layer, start, ours)
                 for x, x_hat in zip(exact, self._sample(layer, start, theirs), strict=True):
-                    moments.add(x, x_hat)
-        return moments.finish()
+                    images = len(ours[layer.bottoms[0]])
+                    for first, half in enumerate(halves):
+                        odd = (start + first) % 2
+                        half.add(*(_every_other(rows, images, odd) for rows in (x, x_hat)))
+        return Moments.of_halves(*halves)
 
     def responses(self, net: Net, targets: Sequence[Sequence[Layer]]) -> dict[str, Rows]:
         """Return what layers answer at the positions that :meth:`samples` takes rows of.
@@ -264,6 +267,12 @@ class Calibration:
             return np.arange(available)
         generator = np.random.default_rng((self.seed, crc32(name.encode()), image))
         return np.sort(generator.choice(available, count, replace=False, shuffle=False))
+
+
+def _every_other(rows: Rows, images: int, first: int) -> Rows:
+    """Return the rows (group, n, d) of every other image, from ``first`` on."""
+    group, _, size = rows.shape
+    return rows.reshape(group, images, -1, size)[:, first::2].reshape(group, -1, size)
 
 
 def _factor(layer: Layer) -> Rows:

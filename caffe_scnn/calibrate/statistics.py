@@ -8,15 +8,30 @@ the original, inputs of the approximated net).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from caffe_scnn.calibrate.patches import Rows, weight_rows
 from caffe_scnn.model.net import Layer
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Half:
+    """What one half of the images says by itself.
+
+    Attributes
+    ----------
+    inputs, cross : float32 ndarray of shape (group, d, d)
+        As in :class:`LayerStatistics`.
+    """
+
+    inputs: NDArray[np.float32]
+    cross: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +52,8 @@ class LayerStatistics:
         Covariance of x with x̂.
     original : ndarray of shape (group, d, d)
         Covariance of x.
+    halves : (Half, Half), optional
+        Where x and x̂ differ.
     """
 
     count: int
@@ -45,6 +62,7 @@ class LayerStatistics:
     inputs: Array
     cross: Array
     original: Array
+    halves: tuple[Half, Half] | None = None
 
     @classmethod
     def assumed(cls, layer: Layer) -> LayerStatistics:
@@ -77,6 +95,49 @@ class LayerStatistics:
         error = self.response_energy(weights) - 2 * mixed + own
         return np.asarray(np.maximum(error, 0.0))
 
+    def wanted(self, weights: Array, importance: Array, damping: float) -> Array:
+        """Return the covariance with x̂ of what a layer is to answer, of W: (group, d, d).
+
+        It is ``cross`` where the layer can make good what those before it did wrong, x − x̂. Rows of
+        one image tell much the same, so of few images a fit may learn by heart how x − x̂ goes
+        with x̂. Where one half of the images does not confirm what the other says, it is
+        ``inputs``: the layer answers to x̂ what it did before.
+
+        Parameters
+        ----------
+        weights : ndarray of shape (group, n/group, d)
+        importance : ndarray of shape (group, n/group)
+            How much the squared error of an output counts.
+        damping : float
+            Of the fit, relative to the mean variance of the inputs.
+        """
+        if self.halves is None:
+            return self.cross
+        groups = range(len(weights))
+        made = [self._makes_good(g, weights[g], importance[g], damping) for g in groups]
+        return np.where(np.array(made)[:, None, None], self.cross, self.inputs)
+
+    def _makes_good(self, group: int, weights: Array, importance: Array, damping: float) -> bool:
+        """Whether a fit on one half of the images gains on the other.
+
+        With Δ what the fit changes to make good x − x̂, the error on the other half is the least for
+        a share t = ⟨W (C − H), Δ⟩ / ⟨Δ H, Δ⟩ of it (C ``cross``, H ``inputs`` of that half). What
+        is noise in it is half as much for all images, for which 2t / (1 + t) is the best share: all
+        of it is better than nothing if that is more than a half.
+        """
+        assert self.halves is not None
+        first, second = self.halves
+        agrees = power = 0.0
+        for learnt, other in ((first, second), (second, first)):
+            moment = learnt.inputs[group].astype(np.float64)
+            moment += ridge_of(moment, damping) * np.eye(len(moment))
+            change = weights @ (learnt.cross[group] - learnt.inputs[group])
+            change = scipy.linalg.solve(moment, change.T, assume_a="pos").T
+            seen = weights @ (other.cross[group] - other.inputs[group])
+            agrees += float(importance @ np.einsum("ij,ij->i", seen, change))
+            power += float(importance @ np.einsum("ij,ij->i", change @ other.inputs[group], change))
+        return agrees >= power / 3
+
     def relative_error(self, weights: Array, approximation: Array) -> float:
         """Return ``‖Y − Ŷ‖ / ‖Y‖`` over all outputs, means taken away."""
         energy = self.response_energy(weights).sum()
@@ -87,6 +148,11 @@ class LayerStatistics:
         wanted = np.einsum("gij,gj->gi", weights, self.mean_original)
         found = np.einsum("gij,gj->gi", approximation, self.mean)
         return np.asarray((wanted - found).ravel())
+
+
+def ridge_of(moment: Array, damping: float) -> float:
+    """Return what is added to the diagonal of a covariance, relative to its mean variance."""
+    return damping * (float(np.diag(moment).mean()) or 1.0)
 
 
 class Moments:
@@ -103,8 +169,8 @@ class Moments:
         """Add rows (group, n, d) of the original and of the compressed net."""
         x, x_hat = original.astype(np.float64), rows.astype(np.float64)
         inputs = x_hat.swapaxes(1, 2) @ x_hat
-        # The same array twice: nothing was compressed before this layer.
-        same = original is rows
+        # The same rows twice: nothing was compressed before this layer.
+        same = original is rows or np.array_equal(original, rows)
         cross = inputs if same else x.swapaxes(1, 2) @ x_hat
         own = inputs if same else x.swapaxes(1, 2) @ x
         new = [x.sum(axis=1), x_hat.sum(axis=1), own, cross, inputs]
@@ -113,6 +179,21 @@ class Moments:
         for total, part in zip(self._sums, new, strict=True):
             total += part
         self._count += rows.shape[1]
+
+    @classmethod
+    def of_halves(cls, first: Moments, second: Moments) -> LayerStatistics:
+        """Return the centred moments of all rows, and what either half says by itself."""
+        whole = cls()
+        whole._count = first._count + second._count
+        whole._sums = [a + b for a, b in zip(first._sums, second._sums, strict=True)]
+        found = whole.finish()
+        if not (first._count and second._count) or np.array_equal(found.cross, found.inputs):
+            return found
+        return replace(found, halves=(first._half(), second._half()))
+
+    def _half(self) -> Half:
+        found = self.finish()
+        return Half(found.inputs.astype(np.float32), found.cross.astype(np.float32))
 
     def finish(self) -> LayerStatistics:
         """Return the centred moments."""

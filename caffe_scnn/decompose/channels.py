@@ -17,6 +17,7 @@ import scipy.linalg
 
 from caffe_scnn.calibrate import LayerStatistics
 from caffe_scnn.calibrate.patches import weight_rows
+from caffe_scnn.calibrate.statistics import ridge_of
 from caffe_scnn.decompose.base import Candidate, require
 from caffe_scnn.decompose.channel_groups import ChannelGroup
 from caffe_scnn.decompose.channel_order import Order, Reader, giving_up
@@ -102,11 +103,14 @@ class ChannelSelection:
         energy = float((importance * statistics.response_energy(weights)).sum()) or 1.0
         numbers = column_numbers(channels, layer)
         return [
-            Reader(damped(moment, self.damping), rows, weight / energy, columns)
+            Reader(self._damped(moment), rows, weight / energy, columns)
             for moment, rows, weight, columns in zip(
                 statistics.inputs, weights, importance, numbers, strict=True
             )
         ]
+
+    def _damped(self, moment: Array) -> Array:
+        return np.asarray(moment + ridge_of(moment, self.damping) * np.eye(len(moment)))
 
     def refitted(self, layer: Layer, statistics: LayerStatistics, columns: Mask) -> Array:
         """Fit the weights of some columns anew, the others being zero.
@@ -127,17 +131,10 @@ class ChannelSelection:
         for new, old, moment, cross, kept in zip(
             fitted, weights, statistics.inputs, statistics.cross, columns, strict=True
         ):
-            full = damped(moment, self.damping)
-            ridge = full[0, 0] - moment[0, 0]
+            full, ridge = self._damped(moment), ridge_of(moment, self.damping)
             wanted = (old @ cross + ridge * old)[:, kept]
             new[:, kept] = scipy.linalg.solve(full[np.ix_(kept, kept)], wanted.T, assume_a="pos").T
         return fitted
-
-
-def damped(moment: Array, damping: float) -> Array:
-    """Add a ridge to a covariance, relative to its mean variance."""
-    ridge = damping * (float(np.diag(moment).mean()) or 1.0)
-    return np.asarray(moment + ridge * np.eye(len(moment)))
 
 
 def column_numbers(channels: Channels, layer: Layer) -> Numbers:

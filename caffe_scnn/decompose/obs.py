@@ -17,6 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from caffe_scnn.calibrate.patches import as_blob, grouped_rows, weight_rows
+from caffe_scnn.calibrate.statistics import ridge_of
 from caffe_scnn.decompose.base import ALL_TYPES, Candidate, Edit, relative_error, require
 from caffe_scnn.decompose.evidence import Evidence
 from caffe_scnn.decompose.pattern import Pattern
@@ -94,23 +95,24 @@ class SparseResponses(Candidate):
         shape = self._weights.shape[:2]
         self._evidence = evidence
         self._last: tuple[Mask, Array] | None = None
+        importance = evidence.importance.reshape(shape)
         self._problems = [
             self._problem(weights, *moments)
             for weights, *moments in zip(
                 self._weights,
                 self._statistics.inputs,
-                self._statistics.cross,
-                evidence.importance.reshape(shape),
+                self._statistics.wanted(self._weights, importance, method.damping),
+                importance,
                 strict=True,
             )
         ]
 
     def _problem(
-        self, weights: Array, moment: Array, cross: Array, importance: Array
+        self, weights: Array, moment: Array, wanted: Array, importance: Array
     ) -> Regression:
-        ridge = self._method.damping * (float(np.diag(moment).mean()) or 1.0)
+        ridge = ridge_of(moment, self._method.damping)
         damped = moment + ridge * np.eye(len(moment))
-        return Regression(damped, weights @ cross + ridge * weights, importance)
+        return Regression(damped, weights @ wanted + ridge * weights, importance)
 
     @cached_property
     def offer(self) -> Offer:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_scnn.calibrate.patches import grouped_rows, weight_rows
+from caffe_scnn.calibrate.statistics import ridge_of
 from caffe_scnn.decompose.evidence import Evidence
 from caffe_scnn.decompose.factors import Factors
 from caffe_scnn.decompose.kernel import compose
@@ -74,7 +75,7 @@ class FactorResponses(Factors):
         """Set up the regression on the responses of the bases in use."""
         maps, found = self._maps[group][used], self._statistics
         moment = maps @ found.inputs[group] @ maps.T
-        ridge = DAMPING * (float(np.diag(moment).mean()) or 1.0)
+        ridge = ridge_of(moment, DAMPING)
         target = self._rows[group] @ found.cross[group] @ maps.T
         return Regression(
             moment + ridge * np.eye(len(moment)),

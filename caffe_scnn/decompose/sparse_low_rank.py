@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from caffe_scnn.calibrate.statistics import ridge_of
 from caffe_scnn.decompose.base import Edit, relative_error, require
 from caffe_scnn.decompose.evidence import Evidence
 from caffe_scnn.decompose.low_rank import LowRank, PrincipalResponses
@@ -117,12 +118,12 @@ class SparsePair(PrincipalResponses):
         if group not in self._moments:
             self._moments[group] = self._inputs(group)
         moment, mean = self._moments[group]
-        ridge = DAMPING * (float(np.diag(moment).mean()) or 1.0)
+        ridge = ridge_of(moment, DAMPING)
         moment = moment + ridge * np.eye(len(moment))
         first = Regression(moment, down @ moment, np.ones(len(down)))
         less = first.solve(find_support(first, round(self._kept * down.size), Pattern()))
         between = less @ moment @ less.T
-        between += DAMPING * (float(np.diag(between).mean()) or 1.0) * np.eye(len(between))
+        between += ridge_of(between, DAMPING) * np.eye(len(between))
         second = Regression(between, up @ down @ moment @ less.T, np.square(self._scales[group]))
         mixed = second.solve(find_support(second, round(self._kept * up.size), Pattern()))
         return less, mixed, (up @ down - mixed @ less) @ mean
