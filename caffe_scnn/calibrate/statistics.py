@@ -100,8 +100,8 @@ class LayerStatistics:
 
         It is ``cross`` where the layer can make good what those before it did wrong, x − x̂. Rows of
         one image tell much the same, so of few images a fit may learn by heart how x − x̂ goes
-        with x̂. Where one half of the images does not confirm what the other says, it is
-        ``inputs``: the layer answers to x̂ what it did before.
+        with x̂. Where one half of the images does not confirm what the other says, it is drawn
+        towards ``inputs``: the layer answers to x̂ what it did before.
 
         Parameters
         ----------
@@ -114,16 +114,18 @@ class LayerStatistics:
         if self.halves is None:
             return self.cross
         groups = range(len(weights))
-        made = [self._makes_good(g, weights[g], importance[g], damping) for g in groups]
-        return np.where(np.array(made)[:, None, None], self.cross, self.inputs)
+        shares = [self._share(g, weights[g], importance[g], damping) for g in groups]
+        share = np.array(shares)[:, None, None]
+        return np.asarray(share * self.cross + (1 - share) * self.inputs)
 
-    def _makes_good(self, group: int, weights: Array, importance: Array, damping: float) -> bool:
-        """Whether a fit on one half of the images gains on the other.
+    def _share(self, group: int, weights: Array, importance: Array, damping: float) -> float:
+        """Return how much of x − x̂ a fit is to make good, as each half judges the other.
 
-        With Δ what the fit changes to make good x − x̂, the error on the other half is the least for
-        a share t = ⟨W (C − H), Δ⟩ / ⟨Δ H, Δ⟩ of it (C ``cross``, H ``inputs`` of that half). What
-        is noise in it is half as much for all images, for which 2t / (1 + t) is the best share: all
-        of it is better than nothing if that is more than a half.
+        With Δ what the fit changes for x − x̂, the error on the other half is the least for a share
+        t = ⟨W (C − H), Δ⟩ / ⟨Δ H, Δ⟩ of it (C ``cross``, H ``inputs`` of that half). What is noise
+        in it is half as much for all images, for which 2t / (1 + t) is the best share. All of it is
+        made good if that is better than nothing, which it is from a half on: what is wrong in the
+        same way everywhere would be left to the layers behind.
         """
         assert self.halves is not None
         first, second = self.halves
@@ -136,7 +138,10 @@ class LayerStatistics:
             seen = weights @ (other.cross[group] - other.inputs[group])
             agrees += float(importance @ np.einsum("ij,ij->i", seen, change))
             power += float(importance @ np.einsum("ij,ij->i", change @ other.inputs[group], change))
-        return agrees >= power / 3
+        if agrees >= power / 3:
+            return 1.0
+        agrees = max(0.0, agrees)
+        return 2 * agrees / (power + agrees)
 
     def relative_error(self, weights: Array, approximation: Array) -> float:
         """Return ``‖Y − Ŷ‖ / ‖Y‖`` over all outputs, means taken away."""

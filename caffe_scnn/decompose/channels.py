@@ -128,11 +128,12 @@ class ChannelSelection:
         """
         weights = weight_rows(layer)
         fitted = np.zeros_like(weights)
-        for new, old, moment, cross, kept in zip(
-            fitted, weights, statistics.inputs, statistics.cross, columns, strict=True
+        targets = statistics.wanted(weights, np.ones(weights.shape[:2]), self.damping)
+        for new, old, moment, target, kept in zip(
+            fitted, weights, statistics.inputs, targets, columns, strict=True
         ):
             full, ridge = self._damped(moment), ridge_of(moment, self.damping)
-            wanted = (old @ cross + ridge * old)[:, kept]
+            wanted = (old @ target + ridge * old)[:, kept]
             new[:, kept] = scipy.linalg.solve(full[np.ix_(kept, kept)], wanted.T, assume_a="pos").T
         return fitted
 

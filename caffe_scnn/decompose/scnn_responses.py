@@ -76,12 +76,20 @@ class FactorResponses(Factors):
         maps, found = self._maps[group][used], self._statistics
         moment = maps @ found.inputs[group] @ maps.T
         ridge = ridge_of(moment, DAMPING)
-        target = self._rows[group] @ found.cross[group] @ maps.T
+        target = self._rows[group] @ self._wanted[group] @ maps.T
         return Regression(
             moment + ridge * np.eye(len(moment)),
             target + ridge * self._of_weights[group][:, used],
-            self._evidence.importance.reshape(self._group, -1)[group],
+            self._importance[group],
         )
+
+    @property
+    def _importance(self) -> Array:
+        return self._evidence.importance.reshape(self._group, -1)
+
+    @cached_property
+    def _wanted(self) -> Array:
+        return self._statistics.wanted(self._rows, self._importance, DAMPING)
 
     @cached_property
     def _of_weights(self) -> Array:
