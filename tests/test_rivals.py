@@ -41,17 +41,30 @@ def net_with_idle_channels():
     return net
 
 
-def test_the_net_that_loses_less_is_taken():
-    found = compress(
-        net_with_idle_channels(), Recipe(Goal(Auto()), macs=0.3), calibration=calibration()
-    )
-    assert found.recipe.goal_of_all.method == ChannelSelection()
+@pytest.mark.parametrize("better", ["auto", "channels"])
+def test_the_net_that_loses_less_is_taken(better, monkeypatch):
+    lost = rivals._lost
+    seen = {}
+
+    def weighed(setting, fitted):
+        name = fitted.recipe.goal_of_all.method.name
+        seen[name] = lost(setting, fitted)
+        return seen[name] * (name != better)
+
+    monkeypatch.setattr(rivals, "_lost", weighed)
+    net, recipe = net_with_idle_channels(), Recipe(Goal(Auto()), macs=0.3)
+    found = compress(net, recipe, calibration=calibration())
+    assert set(seen) == {"auto", "channels"} and min(seen.values()) > 0
+    assert found.recipe.goal_of_all.method.name == better
     again = compress(
         net_with_idle_channels(), Recipe.parse(found.recipe.text()), calibration=calibration()
     )
     assert [b.tobytes() for part in found.net for b in part.blobs] == [
         b.tobytes() for part in again.net for b in part.blobs
     ]
+
+
+def test_layers_one_by_one_lose_less_than_channels_where_little_goes():
     rough = compress(net_of(*CHAIN), Recipe(Goal(Auto()), macs=0.8), calibration=calibration())
     assert rough.recipe.goal_of_all.method == Auto()
 
