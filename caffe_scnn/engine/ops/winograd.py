@@ -103,16 +103,7 @@ class WinogradOp(Op):
     def bind(
         self, arena: Float32, given: Float32 | None = None, result: Float32 | None = None
     ) -> Callable[[], object]:
-        """Return a call that convolves band after band.
-
-        Parameters
-        ----------
-        arena : float32 ndarray
-        given : float32 ndarray of shape (values,), optional
-            What it reads, side by side and outside the arena.
-        result : float32 ndarray of shape (values,), optional
-            Where it writes, likewise; if nothing is added to that.
-        """
+        """Return a call that convolves band after band; parameters are ``ConvolutionOp.bind``'s."""
         source, target = outside(self.source, arena, given), outside(self.target, arena, result)
         residual = self.residual.planes() if self.residual else None
         items, threads, rows = self.source.items, self.threads, self.bands.rows
