@@ -1,9 +1,10 @@
 """Rewrites of the program that save passes over memory; each keeps the values it must.
 
-1. Affine after affine: one affine (BatchNorm followed by Scale).
-2. Affine after a convolution or fully connected layer: into its weights and bias.
-3. A sum with a convolution's result: the convolution adds the other operand while it stores.
-4. A ReLU-like activation: into whatever produced its input, also through a max pooling.
+1. A convolution whose kernel is as large as its input: a fully connected layer.
+2. Affine after affine: one affine (BatchNorm followed by Scale).
+3. Affine after a convolution or fully connected layer: into its weights and bias.
+4. A sum with a convolution's result: the convolution adds the other operand while it stores.
+5. A ReLU-like activation: into whatever produced its input, also through a max pooling.
 
 A value that somebody asked for, or that has a second reader, is left alone.
 """
@@ -36,6 +37,7 @@ def fuse(program: Program) -> None:
         _activation_into_producer,
         _activation_before_max_pooling,
     ]
+    _whole_image_as_inner_product(program)
     changed = True
     while changed:
         changed = False
@@ -44,6 +46,20 @@ def fuse(program: Program) -> None:
             if any(rule(program, node, producers) for rule in rules):
                 changed = True
                 break
+
+
+def _whole_image_as_inner_product(program: Program) -> None:
+    """Make a convolution whose kernel is as large as its input a fully connected layer."""
+    for node in program.nodes:
+        spec = node.spec
+        if (
+            isinstance(spec, ConvolutionSpec)
+            and spec.group == 1
+            and not any(spec.pad)
+            and spec.weights.shape[1:] == node.reads[0].shape[1:]
+        ):
+            weights = spec.weights.reshape(len(spec.weights), -1)
+            node.spec = InnerProductSpec(weights, spec.bias, node.reads[0].shape[0])
 
 
 def _absorb(program: Program, producer: Node, node: Node) -> None:

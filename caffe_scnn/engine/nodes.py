@@ -63,6 +63,8 @@ class Node:
     before : list of Node
         Layers of which each reads only the one before it, and this one the last of them: they run
         band by band.
+    sliced : bool
+        The one layer before this one runs channels by channels with it, rather than band by band.
     macs, nonzero_macs : int
         Multiply-accumulates with all weights and with the non-zero ones.
     """
@@ -75,6 +77,7 @@ class Node:
     residual: Value | None = None
     form: Form = "direct"
     before: list[Node] = field(default_factory=list)
+    sliced: bool = False
     macs: int = 0
     nonzero_macs: int = 0
 

@@ -28,13 +28,14 @@ from caffe_scnn.engine.ops.bands import between, join
 from caffe_scnn.engine.ops.convolution import ConvolutionOp
 from caffe_scnn.engine.ops.filter import FilterOp
 from caffe_scnn.engine.ops.ragged import RaggedOp
+from caffe_scnn.engine.ops.slices import slice_border, slice_up
 from caffe_scnn.engine.ops.winograd import WinogradOp
 from caffe_scnn.engine.pitches import widened
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.threads import MOVED, threads_for
 from caffe_scnn.engine.tune import Tuner
 from caffe_scnn.errors import KernelError
-from caffe_scnn.layers.base import ConcatSpec, ConvolutionSpec, InnerProductSpec, ViewSpec
+from caffe_scnn.layers.base import ConcatSpec, ConvolutionSpec, ViewSpec
 from caffe_scnn.layers.nonzeros import count_nonzeros
 
 # Bytes of an input or an output from which on a copy takes longer than to bind its layer anew.
@@ -208,11 +209,11 @@ def build_plan(
     bf16: Iterable[Form] = (),
 ) -> Plan:
     """Compile a program (which is fused in place)."""
-    _whole_image_as_inner_product(program)
     fuse(program)
     if not exact:
         timed = _timed_form(isa, threads, tuner) if tuner else cheapest
         choose_forms(program, isa, bf16, timed)
+    slice_up(program)
     join(program)
     memory = _Memory(program)
     size = memory.place()
@@ -308,20 +309,6 @@ def _alone(node: Node, form: Form, isa: str, threads: int) -> Callable[[], None]
     return build_plan(program, isa, threads, exact=True).run
 
 
-def _whole_image_as_inner_product(program: Program) -> None:
-    """Make a convolution whose kernel is as large as its input a fully connected layer."""
-    for node in program.nodes:
-        spec = node.spec
-        if (
-            isinstance(spec, ConvolutionSpec)
-            and spec.group == 1
-            and not any(spec.pad)
-            and spec.weights.shape[1:] == node.reads[0].shape[1:]
-        ):
-            weights = spec.weights.reshape(len(spec.weights), -1)
-            node.spec = InnerProductSpec(weights, spec.bias, node.reads[0].shape[0])
-
-
 def _unread(program: Program, node: Node) -> NDArray[np.bool_] | None:
     """Find channels of a convolution's result that its only reader multiplies by zero."""
     value = node.writes[0]
@@ -357,7 +344,8 @@ class _Memory:
                 borders[value] |= op_type(node).border(node, value)
             if node.before:  # where its first layer writes
                 first, reader = [*node.before, node][:2]
-                borders[first.writes[0]] = between(first, reader)
+                within = slice_border(reader) if node.sliced else between(first, reader)
+                borders[first.writes[0]] = within
         alike = self._alike(borders)
         for values in alike:
             joint = reduce(Border.__or__, (borders[value] for value in values))

@@ -179,3 +179,16 @@ def rows_of(tensor: Tensor, item: int, first: int = 0, rows: int | None = None) 
         tensor.lead + first * tensor.pitch,
         tensor.plane,
     )
+
+
+def channels_of(tensor: Tensor, item: int, first: int = 0, channels: int | None = None) -> Planes:
+    """Return planes of one item, from channel ``first`` on: so many, or all."""
+    return Planes(
+        tensor.at + item * tensor.item + first * tensor.plane,
+        tensor.channels if channels is None else channels,
+        tensor.height,
+        tensor.width,
+        tensor.pitch,
+        tensor.lead,
+        tensor.plane,
+    )

@@ -32,6 +32,7 @@ from caffe_scnn.engine.ops.rearrange import RearrangeOp
 from caffe_scnn.engine.ops.reference import ReferenceOp
 from caffe_scnn.engine.ops.resample import ResampleOp
 from caffe_scnn.engine.ops.roi_pooling import RoiPoolingOp
+from caffe_scnn.engine.ops.slices import SlicesOp
 from caffe_scnn.engine.ops.softmax import SoftmaxOp
 from caffe_scnn.engine.ops.unpool import UnpoolOp
 from caffe_scnn.engine.ops.view import ViewOp
@@ -75,7 +76,7 @@ def op_type(node: Node) -> type[Op]:
     if isinstance(node.spec, base.ActivationSpec):
         return activation_op(node)
     if node.before:
-        return BandsOp
+        return SlicesOp if node.sliced else BandsOp
     if DepthwiseOp.computes(node):
         return DepthwiseOp
     if node.form in WINOGRAD:

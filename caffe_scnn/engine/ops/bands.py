@@ -150,7 +150,9 @@ def join(program: Program) -> None:
     producers = {node.writes[0]: node for node in program.nodes if node.writes}
     for node in list(program.nodes):
         before = producers.get(node.reads[0]) if node.reads else None
-        if before is None or not _reads_bands(node) or not _gives_bands(before):
+        if before is None or before.sliced or node.sliced:
+            continue
+        if not _reads_bands(node) or not _gives_bands(before):
             continue
         between = before.writes[0]
         if not program.private(between) or _bytes(between) <= WHOLE_BYTES:

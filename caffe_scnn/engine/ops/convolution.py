@@ -192,6 +192,10 @@ class ConvolutionOp(Op):
         target = arena, rows.target
         return self._call(arena, (arena, given), target, rows.residual, 1, rows.row, halo=False)
 
+    def over(self, arena: Float32, source: Planes, target: Planes) -> Callable[[], object]:
+        """Return a call that computes all of one item, from planes to planes."""
+        return self._call(arena, (arena, source), (arena, target), None, 1, 0, halo=True)
+
     @property
     def reads_anywhere(self) -> bool:
         """Whether ``bind`` takes an input outside the arena."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_scnn._kernels import Depthwise
+from caffe_scnn._kernels import Depthwise, Planes
 from caffe_scnn.engine.nodes import Node, Value
 from caffe_scnn.engine.ops.base import Context, Op, Rows
 from caffe_scnn.engine.ops.finish import finish_of
@@ -84,6 +84,10 @@ class DepthwiseOp(Op):
         """Return a call that computes some rows."""
         given = rows_of(rows.source, rows.item, rows.row)
         return self.convolution.bind(arena, given, rows.target, 1, self.threads, False)
+
+    def over(self, arena: Float32, source: Planes, target: Planes) -> Callable[[], object]:
+        """Return a call that computes all of one item, from planes to planes."""
+        return self.convolution.bind(arena, source, target, 1, self.threads)
 
     def bind(self, arena: Float32) -> Callable[[], object]:
         """Return a call that convolves every plane."""
