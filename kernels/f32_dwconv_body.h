@@ -1,7 +1,7 @@
 /* Depthwise convolution of one plane: several output rows are summed up together, so that each vector
  * of the input is loaded once for all of them. Published maps have a multiple of seven rows, and 32
- * registers hold as many sums beside nine weights. */
-#define DW_ROWS 7
+ * registers hold the sums of fourteen beside nine weights. */
+#define DW_ROWS 14
 #define DW_SIDE 5 /* of the largest kernel whose weights are kept as vectors */
 
 /* LANES pixels, `stride` apart. */
@@ -26,10 +26,18 @@ INLINE void ISA(store_sums)(const scnn_dwconv *conv, const ISA(finish) *finish, 
 }
 
 /* The pixels that LANES outputs, `stride` apart, take with each of the kw taps of a row. Loads that
- * cross cache lines take twice as long: they are held in registers, and with stride 2 a tap is the one
- * two columns before, moved on by one output. */
-INLINE void ISA(load_taps)(const float *at, int kw, int stride, vec *pixels)
+ * cross cache lines take twice as long: they are held in registers; in narrow maps, where one vector
+ * holds all that a row of outputs takes, the next tap is the one before, moved on by a column; and
+ * with stride 2 it is the one two columns before, moved on by one output. */
+INLINE void ISA(load_taps)(const float *at, int kw, int stride, int narrow, vec *pixels)
 {
+    if (narrow) {
+        pixels[0] = vec_load(at);
+        vec_hold(pixels[0]);
+        UNROLL for (int j = 1; j < kw; j++)
+            pixels[j] = vec_next(pixels[j - 1], pixels[0]);
+        return;
+    }
     if (stride == 1) {
         UNROLL for (int j = 0; j < kw; j++) {
             pixels[j] = vec_load(at + j);
@@ -47,8 +55,8 @@ INLINE void ISA(load_taps)(const float *at, int kw, int stride, vec *pixels)
 }
 
 /* `rows` output rows of a kernel whose size and stride are known when this is compiled. */
-INLINE void ISA(dw_rows)(const scnn_dwconv *conv, int kh, int kw, int stride, int rows,
-                         const vec *weights, vec bias, const ISA(finish) *finish, const float *in,
+INLINE void ISA(dw_rows)(const scnn_dwconv *conv, int kh, int kw, int stride, int narrow,
+                         int rows, const vec *weights, vec bias, const ISA(finish) *finish, const float *in,
                          float *out)
 {
     for (int x = 0; x < conv->out_width; x += LANES) {
@@ -58,7 +66,7 @@ INLINE void ISA(dw_rows)(const scnn_dwconv *conv, int kh, int kw, int stride, in
             sum[r] = bias;
         UNROLL for (int i = 0; i < (rows - 1) * stride + kh; i++) {
             vec pixels[DW_SIDE];
-            ISA(load_taps)(at, kw, stride, pixels);
+            ISA(load_taps)(at, kw, stride, narrow, pixels);
             UNROLL for (int j = 0; j < kw; j++) {
                 UNROLL for (int r = 0; r < rows; r++) {
                     const int tap = i - r * stride;
@@ -72,17 +80,20 @@ INLINE void ISA(dw_rows)(const scnn_dwconv *conv, int kh, int kw, int stride, in
     }
 }
 
-#define DW_BLOCK(ROWS)                                               \
-    for (; y + (ROWS) <= conv->out_height; y += (ROWS))              \
-        ISA(dw_rows)(conv, kh, kw, stride, ROWS, taps, bias, finish, \
+#define DW_BLOCK(ROWS)                                                       \
+    for (; y + (ROWS) <= conv->out_height; y += (ROWS))                      \
+        ISA(dw_rows)(conv, kh, kw, stride, narrow, ROWS, taps, bias, finish, \
                      in + y * stride * conv->in_pitch, out + y * conv->out_pitch)
-INLINE void ISA(dw_plane)(const scnn_dwconv *conv, int kh, int kw, int stride, const float *weights,
-                          vec bias, const ISA(finish) *finish, const float *in, float *out)
+INLINE void ISA(dw_plane)(const scnn_dwconv *conv, int kh, int kw, int stride, int narrow,
+                          const float *weights, vec bias, const ISA(finish) *finish,
+                          const float *in, float *out)
 {
     vec taps[DW_SIDE * DW_SIDE];
     UNROLL for (int t = 0; t < kh * kw; t++)
         taps[t] = vec_set(weights[t]);
     int y = 0;
+    if (LANES == 16 && kh == 3 && stride == 1)
+        DW_BLOCK(14);
     if (LANES == 16 && kh == 3)
         DW_BLOCK(7);
     DW_BLOCK(4);
@@ -119,14 +130,16 @@ void ISA(f32_dwconv)(const scnn_dwconv *conv, const float *weights, float bias, 
     const int stride = conv->stride_h == conv->stride_w ? conv->stride_h : 0;
     const int size = conv->kernel_h == conv->kernel_w ? conv->kernel_h : 0;
     const int plain = conv->dilation_h == 1 && conv->dilation_w == 1;
-    if (plain && size == 3 && stride == 1)
-        ISA(dw_plane)(conv, 3, 3, 1, weights, start, &finish, in, out);
+    if (plain && size == 3 && stride == 1 && conv->out_width + 2 <= LANES)
+        ISA(dw_plane)(conv, 3, 3, 1, 1, weights, start, &finish, in, out);
+    else if (plain && size == 3 && stride == 1)
+        ISA(dw_plane)(conv, 3, 3, 1, 0, weights, start, &finish, in, out);
     else if (plain && size == 3 && stride == 2)
-        ISA(dw_plane)(conv, 3, 3, 2, weights, start, &finish, in, out);
+        ISA(dw_plane)(conv, 3, 3, 2, 0, weights, start, &finish, in, out);
     else if (plain && size == 5 && stride == 1)
-        ISA(dw_plane)(conv, 5, 5, 1, weights, start, &finish, in, out);
+        ISA(dw_plane)(conv, 5, 5, 1, 0, weights, start, &finish, in, out);
     else if (plain && size == 5 && stride == 2)
-        ISA(dw_plane)(conv, 5, 5, 2, weights, start, &finish, in, out);
+        ISA(dw_plane)(conv, 5, 5, 2, 0, weights, start, &finish, in, out);
     else
         ISA(dw_any)(conv, weights, start, &finish, in, out);
 }

@@ -308,10 +308,13 @@ def test_pooling_windows(isa, method, size, kernel, stride, pad):
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("kernel", [(3, 3), (5, 5), (2, 3)])
-@pytest.mark.parametrize("out", [(1, 1), (7, 14), (14, 16), (9, 17), (13, 33)])
-def test_depthwise(isa, stride, kernel, out):
+@pytest.mark.parametrize(
+    "out", [(1, 1), (7, 14), (14, 16), (9, 17), (13, 33), (15, 15), (22, 14), (29, 17)]
+)
+@pytest.mark.parametrize("pad", [0, 1])
+def test_depthwise(isa, stride, kernel, out, pad):
     rng = np.random.default_rng(7)
-    size = [(o - 1) * stride + k - 2 for o, k in zip(out, kernel, strict=True)]
+    size = [(o - 1) * stride + k - 2 * pad for o, k in zip(out, kernel, strict=True)]
     size = [max(n, 1) for n in size]
     source, target = (
         place((2, 3, *size), Border(1, 1, True), 16),
@@ -325,10 +328,12 @@ def test_depthwise(isa, stride, kernel, out):
     weights = rng.standard_normal((3, *kernel)).astype(np.float32)
     bias, slope = rng.standard_normal((2, 3)).astype(np.float32)
     conv = _kernels.Depthwise(
-        isa, weights, bias, slope, (stride, stride), (1, 1), (1, 1), -np.inf, 2.0
+        isa, weights, bias, slope, (stride, stride), (1, 1), (pad, pad), -np.inf, 2.0
     )
     conv.bind(arena, source.planes(), target.planes(), 2, 2)()
-    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (1, 1 + stride), (1, 1 + stride)))
+    padded = np.pad(
+        x.astype(np.float64), ((0, 0), (0, 0), (pad, pad + stride), (pad, pad + stride))
+    )
     want, limit = (np.empty((2, 3, *out)) for _ in range(2))
     for y, z in np.ndindex(*out):
         top, left = y * stride, z * stride
