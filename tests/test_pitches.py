@@ -7,9 +7,11 @@ import pytest
 
 from caffe_scnn.engine import Executor, plan
 from caffe_scnn.engine.ops import bands
-from caffe_scnn.engine.ops.convolution import _run
+from caffe_scnn.engine.ops.convolution import Matrix, _run
+from caffe_scnn.engine.ops.phases import phase_planes
 from caffe_scnn.engine.packing import Run
 from caffe_scnn.engine.tensor import Border, Tensor
+from caffe_scnn.layers.base import ConvolutionSpec
 from caffe_scnn.model.net import Net
 
 INPUT = """
@@ -192,3 +194,11 @@ def test_the_first_layer_of_bands_counts_with_its_buffer(monkeypatch):
     chain = next(step for step in steps if step.layers == ("c", "d"))
     assert chain.name == "bands"
     assert chain.reads[0].pitch == chain.buffers[0].pitch == 16
+
+
+def test_taps_of_a_phase_span_some_rows_of_its_plane():
+    """And not the planes of all phases: a tile of pixels would seem to leave the cache."""
+    weights = np.ones((4, 3, 11, 11), np.float32)
+    spec = ConvolutionSpec(weights, None, (4, 4), (0, 0), (1, 1), 1)
+    planes = phase_planes(spec, 1, 3, 55, 57)
+    assert Matrix.of(spec, planes, Tensor((1, 4, 55, 55))).shape.span == 2 * 57 + 2

@@ -65,13 +65,14 @@ class Matrix:
         tap = phase_taps(spec, planes) if strided else _plain_taps(spec, planes)
         order = np.argsort(tap)
         run = _run(planes, target)
+        span = int(np.ptp(tap % planes.plane))  # of phases, each has a plane
         placed = store_cycles(run.width, run.pitch, run.out_pitch)
         return cls(
             spec,
             order,
             _taps(spec, tap[order], planes),
             run,
-            Shape(run.size, planes.channels, int(np.ptp(tap)), placed),
+            Shape(run.size, planes.channels, span, placed),
             0 if strided else -(spec.pad[0] * planes.pitch + spec.pad[1]),
             planes.plane,
         )
