@@ -24,6 +24,7 @@ from peer_models import picture, variants
 from caffe_scnn import Executor, _kernels
 from caffe_scnn.engine.ops import Op
 from caffe_scnn.engine.ops.bands import BandsOp
+from caffe_scnn.engine.ops.slices import SlicesOp
 from caffe_scnn.model.net import Net
 
 FEWER = {"winograd2": 2.25, "winograd4": 4.0}
@@ -84,7 +85,17 @@ def cache_bytes(level: int) -> int:
 
 
 def parts(step: Op) -> list[tuple[Op, int]]:
-    """Return the layers of a step with their arithmetic: several where they run band by band."""
+    """Return the layers of a step with their arithmetic: several where they run part by part."""
+    if isinstance(step, SlicesOp):
+        pairs = step.slices.values()
+        return [
+            part
+            for first, last in pairs  # each counts the work of all slices, the last one both layers
+            for part in (
+                (first, first.flops // len(pairs)),
+                (last, (last.flops - first.flops) // len(pairs)),
+            )
+        ]
     if not isinstance(step, BandsOp):
         return [(step, step.flops)]
     so_far = [0, *(stage.flops for stage in step.stages)]  # each counts those before it, too
