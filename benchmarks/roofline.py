@@ -87,15 +87,7 @@ def cache_bytes(level: int) -> int:
 def parts(step: Op) -> list[tuple[Op, int]]:
     """Return the layers of a step with their arithmetic: several where they run part by part."""
     if isinstance(step, SlicesOp):
-        pairs = step.slices.values()
-        return [
-            part
-            for first, last in pairs  # each counts the work of all slices, the last one both layers
-            for part in (
-                (first, first.flops // len(pairs)),
-                (last, (last.flops - first.flops) // len(pairs)),
-            )
-        ]
+        return [(part, part.flops) for part in step.parts()]
     if not isinstance(step, BandsOp):
         return [(step, step.flops)]
     so_far = [0, *(stage.flops for stage in step.stages)]  # each counts those before it, too

@@ -130,7 +130,7 @@ void ISA(f32_dwconv)(const scnn_dwconv *conv, const float *weights, float bias, 
     const int stride = conv->stride_h == conv->stride_w ? conv->stride_h : 0;
     const int size = conv->kernel_h == conv->kernel_w ? conv->kernel_h : 0;
     const int plain = conv->dilation_h == 1 && conv->dilation_w == 1;
-    if (plain && size == 3 && stride == 1 && conv->out_width + 2 <= LANES)
+    if (LANES == 16 && plain && size == 3 && stride == 1 && conv->out_width + 2 <= LANES)
         ISA(dw_plane)(conv, 3, 3, 1, 1, weights, start, &finish, in, out);
     else if (plain && size == 3 && stride == 1)
         ISA(dw_plane)(conv, 3, 3, 1, 0, weights, start, &finish, in, out);

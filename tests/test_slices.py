@@ -78,32 +78,45 @@ def names(plan):
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("density", [0.1, 1.0])
-@pytest.mark.parametrize("channels", [8, 13, 20, 37])
+@pytest.mark.parametrize(
+    "channels, wide, pad", [(8, 8, 2), (13, 8, 0), (20, 16, 2), (37, 24, 1), (40, 37, 0)]
+)
 @pytest.mark.parametrize("threads", [1, 2])
-def test_slices_change_no_bit(limits, monkeypatch, isa, density, channels, threads):
+def test_slices_change_no_bit(limits, monkeypatch, isa, density, channels, wide, pad, threads):
     """The result's padding lies where other maps were before; the last slice is smaller."""
     monkeypatch.setattr(threads_module, "SERIAL_CYCLES", 0)
-    net, blobs = net_of(density), ["project", "more"]
+    text = TEXT.replace("kernel_size: 5 pad: 2", f"kernel_size: 5 pad: {pad}")
+    net, blobs = net_of(density, text), ["project", "more"]
     limits(1 << 60)
     want, apart = outputs(net, blobs, threads, isa)
     limits(0, channels * PLANE)
     got, joined = outputs(net, blobs, threads, isa)
-    assert "slices" in names(joined) and "slices" not in names(apart)
+    assert "slices" not in names(apart)
+    (step,) = (step for step in joined.steps if step.name == "slices")
+    assert step.buffer.channels == wide
     assert len(joined.steps) == len(apart.steps) - 1
     for name in blobs:
         assert np.array_equal(got[name], want[name])
 
 
 def test_the_map_between_is_never_whole(limits):
-    net = net_of(1.0)
+    net = net_of(0.5)
     limits(1 << 60)
     _, apart = outputs(net, ["project"])
     limits(0, 8 * PLANE)
     _, joined = outputs(net, ["project"])
     (step,) = (step for step in joined.steps if step.name == "slices")
-    assert step.why.startswith("slices of 8 channels; density 1.000")
-    assert [s.macs for s in joined.steps if s is step] == [sum(s.macs for s in apart.steps[1:3])]
+    assert step.why.startswith("slices of 8 channels, the first: density 0.")
     assert step.layers == ("expand", "prelu", "depthwise", "prelu2")
+    assert list(step.slices) == [0, 8, 16, 24, 32] and step.buffer.channels == 8
+    first, last = apart.steps[1:3]
+    for name in ("macs", "nonzero_macs"):
+        assert getattr(step, name) == getattr(first, name) + getattr(last, name)
+        assert abs(sum(getattr(part, name) for part in step.parts()) - getattr(step, name)) < 10
+    assert step.weight_bytes == sum(part.weight_bytes for part in step.parts()) > 4 * 37 * 25
+    convolution, depthwise = step.slices[0]
+    assert step.kernel.split()[:2] == [convolution.kernel, depthwise.kernel]
+    assert depthwise.layers == ("depthwise", "prelu2")
     whole, part = 2 * 37 * PLANE, 8 * 4 * (23 + 4) * (19 + 4)  # two items; one slice with its halo
     assert joined.activation_bytes < apart.activation_bytes - whole + part
 
@@ -142,7 +155,8 @@ def test_what_is_just_small_enough_is_sliced(limits):
         ("group: 37 kernel_size: 5", "kernel_size: 5"),
     ],
 )
-def test_other_layers_stay_apart(limits, change):
+def test_other_layers_stay_apart(limits, monkeypatch, change):
+    monkeypatch.setattr(slices, "GROWTH", 0)
     found, wanted = change
     if "group: 2" in wanted:  # of as many channels as the groups share
         text = TEXT.replace(found, wanted).replace("37", "38")
@@ -152,6 +166,18 @@ def test_other_layers_stay_apart(limits, change):
     bind(net, None)
     limits(0)
     assert "slices" not in names(outputs(net, ["project"])[1])
+
+
+def test_channels_that_the_first_layer_multiplies_by_zero_are_not_computed(limits):
+    net = net_of(1.0)
+    net.layer("expand").blobs[0][:, 2:5] = 0
+    sizes = []
+    for whole in (1 << 60, 0):
+        limits(whole)
+        sizes.append(outputs(net, ["project"])[1].steps[0].weight_bytes)
+    assert sizes[0] == sizes[1]
+    net.layer("expand").blobs[0][0, 2:5] = 1
+    assert outputs(net, ["project"])[1].steps[0].weight_bytes > sizes[1]
 
 
 def test_a_layer_in_another_form_stays_apart(limits, monkeypatch):

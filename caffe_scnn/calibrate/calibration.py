@@ -13,6 +13,7 @@ from caffe_scnn.calibrate.images import Images, Values
 from caffe_scnn.calibrate.patches import Patches, Rows, rows_shape, weight_rows
 from caffe_scnn.calibrate.samples import Samples
 from caffe_scnn.calibrate.statistics import Array, LayerStatistics, Moments
+from caffe_scnn.calibrate.walk import Batch, Walk
 from caffe_scnn.engine import Executor
 from caffe_scnn.errors import ModelError
 from caffe_scnn.model.net import Layer, Net
@@ -51,8 +52,8 @@ class Calibration:
     The same images, seed and rows give the same numbers; batch size and threads do not matter
     for which rows are taken. Memory: the activations of one batch, the moments (3 d² float64 a
     group; many layers at once are limited to 1 GiB), 512 MiB of single rows of a layer (1 GiB of
-    all together, beside what all layers answer), and
-    512 MiB of prepared images.
+    all together, beside what all layers answer), 512 MiB of prepared images, and for each net that
+    images walk up 512 MiB of what they have come to (twice that on the way to the next layer).
     """
 
     images: Images
@@ -98,19 +99,30 @@ class Calibration:
             found |= {name: total.finish() for name, total in moments.items()}
         return found
 
-    def of_pair(self, original: Net, compressed: Net, layers: Sequence[Layer]) -> LayerStatistics:
+    def walk(self, net: Net) -> Walk:
+        """Let the images go up a net; for many layers of a net that changes on the way.
+
+        Raises
+        ------
+        ModelError
+            The net has not one input.
+        """
+        return Walk(self._picked, net, self.threads)
+
+    def of_pair(
+        self, original: Net | Walk, compressed: Net | Walk, layers: Sequence[Layer]
+    ) -> LayerStatistics:
         """Return statistics of a layer (and its sharers) in two nets side by side.
 
         Parameters
         ----------
-        original, compressed : Net
+        original, compressed : Net or Walk
             Both have the layers' bottoms.
         layers : sequence of Layer
             The layer, and those that share its weights.
         """
         halves = Moments(), Moments()
-        bottoms = list(dict.fromkeys(b for layer in layers for b in layer.bottoms))
-        pair = zip(self._run(original, bottoms), self._run(compressed, bottoms), strict=True)
+        pair = zip(self._read(original, layers), self._read(compressed, layers), strict=True)
         for (start, ours), (_, theirs) in pair:
             for layer in layers:
                 exact = self._sample(layer, start, ours)
@@ -143,7 +155,7 @@ class Calibration:
 
     def samples(
         self,
-        net: Net,
+        net: Net | Walk,
         targets: Sequence[Sequence[Layer]],
         responses: Mapping[str, Rows] | None = None,
     ) -> dict[str, Samples]:
@@ -151,7 +163,7 @@ class Calibration:
 
         Parameters
         ----------
-        net : Net
+        net : Net or Walk
             It has the targets' bottoms.
         targets : sequence of sequences of Layer
         responses : mapping of str to ndarray, optional
@@ -172,13 +184,12 @@ class Calibration:
         """Return the same with as few rows as it takes to keep samples of ``count`` layers."""
         return replace(self, sample_bytes=min(self.sample_bytes, SAMPLES_BYTES // max(1, count)))
 
-    def _rows(self, net: Net, targets: Sequence[Sequence[Layer]]) -> Iterator[tuple[str, Rows]]:
+    def _rows(
+        self, net: Net | Walk, targets: Sequence[Sequence[Layer]]
+    ) -> Iterator[tuple[str, Rows]]:
         """Yield rows of the targets' inputs, as many as a target may keep."""
-        bottoms = list(
-            dict.fromkeys(b for part in targets for layer in part for b in layer.bottoms)
-        )
         per_image = [self._kept_per_image(layers) for layers in targets]
-        for start, blobs in self._run(net, bottoms):
+        for start, blobs in self._read(net, [layer for part in targets for layer in part]):
             for layers, count in zip(targets, per_image, strict=True):
                 for layer in layers:
                     for rows in self._sample(layer, start, blobs, count):
@@ -224,9 +235,13 @@ class Calibration:
             for blob, (mean, square) in means.items()
         }
 
-    def _run(
-        self, net: Net, blobs: Sequence[str], count: int | None = None
-    ) -> Iterator[tuple[int, Mapping[str, Values]]]:
+    def _read(self, net: Net | Walk, layers: Sequence[Layer]) -> Iterator[Batch]:
+        """Yield what layers read."""
+        if isinstance(net, Walk):
+            return net.blobs(layers)
+        return self._run(net, list(dict.fromkeys(b for layer in layers for b in layer.bottoms)))
+
+    def _run(self, net: Net, blobs: Sequence[str], count: int | None = None) -> Iterator[Batch]:
         # exact: what is found must not depend on the kernels that this machine prefers
         executor = Executor(_needed(net, blobs), threads=self.threads, exact=True)
         if len(executor.inputs) != 1:

@@ -91,7 +91,7 @@ def fit(setting: Setting, recipe: Recipe) -> tuple[Net, list[Edit]]:
     known = surroundings(smaller, [target.layers[0] for target in targets])
     observer = None
     if setting.calibration is not None:
-        observer = Observer(setting.net, targets, setting.calibration)
+        observer = Observer(setting.net, smaller, targets, setting.calibration)
     edits = Fitting(setting, recipe, smaller, known, observer).edits(targets)
     check_shapes(setting.net, smaller, "compress")
     return smaller, edits
@@ -135,6 +135,8 @@ class Fitting:
             candidate = self.prepare(target)
             found = candidate.edits(_choose(target, candidate))
             self.setting.journal.keep_edits(key, found)
+        elif target.goal.method.calibrated and self.observer is not None:
+            self.observer.pass_by(target)
         return found
 
     def prepare(self, target: Target) -> Candidate:
@@ -142,7 +144,7 @@ class Fitting:
         method, layers = target.goal.method, target.layers
         evidence = None
         if method.calibrated and self.observer is not None:
-            evidence = self.known[target.name].given(self.observer.beside(self.smaller, target))
+            evidence = self.known[target.name].given(self.observer.beside(target))
         return method.prepare(layers, self.recipe.seed, evidence)
 
     def _apply(self, edits: Sequence[Edit]) -> None:

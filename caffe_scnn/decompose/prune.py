@@ -172,6 +172,8 @@ def _refit(
     smaller = setting.net.copy()
     errors: dict[str, float] = {}
     readers = {readers[0]: (readers, one.method) for one in chosen for readers in one.group.readers}
+    if setting.calibration is not None:
+        walks = setting.calibration.walk(setting.net), setting.calibration.walk(smaller)
     for first in [layer for layer in channels.net.layers if layer in readers]:
         layers, method = readers[first]
         kept = np.asarray(~gone[column_numbers(channels, first)])
@@ -180,7 +182,7 @@ def _refit(
         setting.progress.tell(first.name)
         fitted, shift = np.where(kept[:, None], weight_rows(first), 0.0), None
         if setting.calibration is not None:
-            statistics = setting.calibration.of_pair(setting.net, smaller, layers)
+            statistics = setting.calibration.of_pair(*walks, layers)
             fitted = method.refitted(first, statistics, kept)
             shift = statistics.bias_shift(weight_rows(first), fitted)
             error = statistics.relative_error(weight_rows(first), fitted)

@@ -62,9 +62,9 @@ class Node:
         In which a convolution runs.
     before : list of Node
         Layers of which each reads only the one before it, and this one the last of them: they run
-        band by band.
+        part by part.
     sliced : bool
-        The one layer before this one runs channels by channels with it, rather than band by band.
+        The parts are some channels each, instead of some rows.
     macs, nonzero_macs : int
         Multiply-accumulates with all weights and with the non-zero ones.
     """

@@ -107,7 +107,7 @@ class _Search:
     def __init__(
         self, program: Program, borders: Borders, alike: Sequence[Sequence[Value]]
     ) -> None:
-        firsts = [[*node.before, node][0] for node in program.nodes]  # of layers in bands
+        firsts = [[*node.before, node][0] for node in program.nodes]  # of layers in parts
         self._walks = [Walk.of(node) for node in firsts if _walks(node)]
         self._borders = borders
         self._alike = {value: values for values in alike for value in values}

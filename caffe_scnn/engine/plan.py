@@ -315,11 +315,10 @@ def _unread(program: Program, node: Node) -> NDArray[np.bool_] | None:
     if not isinstance(node.spec, ConvolutionSpec) or not program.private(value):
         return None
     reader = program.readers(value)[0]
-    if not isinstance(reader.spec, ConvolutionSpec) or reader.reads[0] is not value:
+    first = [*reader.before, reader][0].spec
+    if not isinstance(first, ConvolutionSpec) or reader.reads[0] is not value:
         return None
-    if reader.before:  # another layer is the first to read
-        return None
-    return unread_channels(reader.spec)
+    return unread_channels(first)
 
 
 class _Memory:

@@ -188,9 +188,20 @@ class Comparison:
         return self.before.median_ms / self.after.median_ms
 
     def of_layers(self, before: str, after: Collection[str]) -> tuple[float, float]:
-        """Return the milliseconds of the steps with a layer, and with those in its place."""
-        first = sum(ms for layers, ms in self.steps_before.items() if before in layers)
-        second = sum(ms for layers, ms in self.steps_after.items() if set(layers) & set(after))
+        """Return the milliseconds of the steps with a layer, and with those in its place.
+
+        Where either net computes it in one step with other layers, both times are with these.
+        """
+        names, seen = {before, *after}, 0
+        while len(names) > seen:
+            seen = len(names)
+            for layers in (*self.steps_before, *self.steps_after):
+                if names.intersection(layers):
+                    names.update(layers)
+        first, second = (
+            sum(ms for layers, ms in steps.items() if names.intersection(layers))
+            for steps in (self.steps_before, self.steps_after)
+        )
         return first, second
 
 

@@ -19,6 +19,7 @@ from caffe_scnn.engine.ops.convolution import ConvolutionOp
 from caffe_scnn.engine.ops.depthwise import DepthwiseOp
 from caffe_scnn.engine.tensor import Border, Float32, Tensor, channels_of
 from caffe_scnn.layers.base import ActivationSpec, ConvolutionSpec
+from caffe_scnn.layers.nonzeros import count_nonzeros
 
 # A map of more bytes than these does not stay in the second-level cache with what is made of it; a
 # slice of so many does, beside an input of so many. Every slice reads the input anew, which pays
@@ -44,11 +45,16 @@ class SlicesOp(Op):
             begin: self._slice(node, begin, min(begin + step, channels), context)
             for begin in range(0, channels, step)
         }
-        ops = [op for pair in self.slices.values() for op in pair]
+        ops = self.parts()
         self.threads = max(op.threads for op in ops)
         self.weight_bytes = sum(op.weight_bytes for op in ops)
         self.kernel = " ".join(dict.fromkeys(op.kernel for op in ops))
-        self.why = f"slices of {step} channels; {'; '.join(op.why for op in self.slices[0])}"
+        why = "; ".join(op.why for op in self.slices[0])
+        self.why = f"slices of {step} channels, the first: {why}"
+
+    def parts(self) -> list[ConvolutionOp | DepthwiseOp]:
+        """Return the ops of all slices, in order."""
+        return [op for pair in self.slices.values() for op in pair]
 
     def _slice(
         self, node: Node, begin: int, end: int, context: Context
@@ -63,8 +69,15 @@ class SlicesOp(Op):
             result: Tensor(result.shape, self.target.border),
         }
         context = replace(context, tensors=tensors, scratch=[], unread=None)
-        first = replace(_channels_of(node.before[0], begin, end), reads=[given], writes=[between])
-        last = replace(_channels_of(node, begin, end), reads=[between], writes=[result])
+        (before,) = node.before
+        own = replace(
+            node,
+            layers=node.layers[len(before.layers) :],
+            macs=node.macs - before.macs,
+            nonzero_macs=node.nonzero_macs - before.nonzero_macs,
+        )
+        first = replace(_channels_of(before, begin, end), reads=[given], writes=[between])
+        last = replace(_channels_of(own, begin, end), reads=[between], writes=[result])
         return ConvolutionOp(first, context), DepthwiseOp(last, context)
 
     @classmethod
@@ -119,14 +132,15 @@ def slice_border(node: Node) -> Border:
 
 
 def _slice_channels(between: Value) -> int:
-    """Return how many channels of a map are computed at a time: slices are about equal."""
+    """Return how many channels of a map are computed at a time, in the last slice perhaps fewer."""
     channels = between.shape[1]
-    slices = -(-_bytes(between) // SLICE_BYTES)
+    most = SLICE_BYTES * channels // _bytes(between) // LEAST_CHANNELS * LEAST_CHANNELS
+    slices = -(-channels // most)
     return min(channels, -(-channels // (slices * LEAST_CHANNELS)) * LEAST_CHANNELS)
 
 
 def _gives_slices(node: Node) -> bool:
-    """Whether a node is a convolution that can compute some channels, and its maps are small."""
+    """Whether a node is a convolution of which some channels at a time are worth computing."""
     spec = node.spec
     if not isinstance(spec, ConvolutionSpec) or node.residual or node.form != "direct":
         return False
@@ -142,10 +156,22 @@ def _channels_of(node: Node, begin: int, end: int) -> Node:
     """Return a node for some of its output channels."""
     spec, finish = node.spec, node.finish
     assert isinstance(spec, ConvolutionSpec)
-    bias = None if spec.bias is None else spec.bias[begin:end]
-    group = end - begin if spec.depthwise else 1
-    spec = replace(spec, weights=spec.weights[begin:end], bias=bias, group=group)
-    return replace(node, spec=spec, finish=_finish_of(finish, begin, end), before=[], sliced=False)
+    weights, bias = spec.weights[begin:end], spec.bias
+    nonzeros = max(1, count_nonzeros(spec.weights))
+    return replace(
+        node,
+        spec=replace(
+            spec,
+            weights=weights,
+            bias=None if bias is None else bias[begin:end],
+            group=len(weights) if spec.depthwise else 1,
+        ),
+        finish=_finish_of(finish, begin, end),
+        before=[],
+        sliced=False,
+        macs=node.macs * len(weights) // len(spec.weights),
+        nonzero_macs=node.nonzero_macs * count_nonzeros(weights) // nonzeros,
+    )
 
 
 def _finish_of(finish: ActivationSpec | None, begin: int, end: int) -> ActivationSpec | None:
