@@ -20,7 +20,7 @@ from caffe_scnn.evaluate.arrays import (
     read_arrays,
     write_arrays,
 )
-from caffe_scnn.evaluate.benchmark import benchmark, fill_randomly
+from caffe_scnn.evaluate.benchmark import Comparison, benchmark, fill_randomly
 from caffe_scnn.evaluate.classify import (
     Classifier,
     batches,
@@ -448,3 +448,15 @@ def test_random_weights_are_dense_finite_and_shared_where_the_net_shares(golden_
     assert len({id(blob) for blob in blobs}) < len(blobs)
     results = Executor(net).run(random_inputs(input_shapes(net), 0))
     assert all(np.isfinite(values).all() for values in results.values())
+
+
+def test_times_of_a_layer_are_those_of_the_same_layers_in_both_nets() -> None:
+    """One net may compute in one step what the other computes in two."""
+    timing = Timing((1.0,))
+    before = {("a", "relu"): 6.0, ("d",): 1.0, ("e",): 2.0}
+    after = {("a", "relu", "d"): 3.0, ("e/P",): 0.5, ("e/S",): 1.0}
+    both = Comparison(timing, timing, before, after, 1)
+    back = Comparison(timing, timing, after, before, 1)
+    assert both.of_layers("a", ["a"]) == both.of_layers("d", ["d"]) == (7.0, 3.0)
+    assert back.of_layers("a", ["a"]) == back.of_layers("d", ["d"]) == (3.0, 7.0)
+    assert both.of_layers("e", ["e/P", "e/S"]) == (2.0, 1.5)
