@@ -180,3 +180,15 @@ def test_nets_of_two_inputs_are_refused():
     )
     with pytest.raises(ModelError, match="this one has 2: data, more"):
         calibration().walk(Net.parse(two))
+
+
+def test_labels_that_no_weights_read_do_not_matter(net):
+    labels = 'layer { name: "l" type: "Data" top: "label" }\nlayer { name: "c1"'
+    accuracy = 'layer { name: "acc" type: "Accuracy" bottom: "end" bottom: "label" top: "acc" }'
+    other = Net.parse(TEXT.replace('layer { name: "c1"', labels) + accuracy)
+    for layer in net:
+        other.layer(layer.name).blobs = layer.blobs
+    way = calibration().walk(other)
+    for name in ("c3", "end"):
+        for blob, values in read(way, net, name).items():
+            assert np.array_equal(values, whole(net, blob, name))

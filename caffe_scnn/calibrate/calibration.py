@@ -13,7 +13,7 @@ from caffe_scnn.calibrate.images import Images, Values
 from caffe_scnn.calibrate.patches import Patches, Rows, rows_shape, weight_rows
 from caffe_scnn.calibrate.samples import Samples
 from caffe_scnn.calibrate.statistics import Array, LayerStatistics, Moments
-from caffe_scnn.calibrate.walk import Batch, Walk
+from caffe_scnn.calibrate.walk import Batch, Walk, needed
 from caffe_scnn.engine import Executor
 from caffe_scnn.errors import ModelError
 from caffe_scnn.model.net import Layer, Net
@@ -243,7 +243,7 @@ class Calibration:
 
     def _run(self, net: Net, blobs: Sequence[str], count: int | None = None) -> Iterator[Batch]:
         # exact: what is found must not depend on the kernels that this machine prefers
-        executor = Executor(_needed(net, blobs), threads=self.threads, exact=True)
+        executor = Executor(needed(net, blobs), threads=self.threads, exact=True)
         if len(executor.inputs) != 1:
             raise ModelError(
                 f"calibration feeds nets of one input; this one has {len(executor.inputs)}: "
@@ -293,16 +293,6 @@ def _every_other(rows: Rows, images: int, first: int) -> Rows:
 def _factor(layer: Layer) -> Rows:
     """Return weights to multiply rows with: float32 (group, d, n/group)."""
     return np.ascontiguousarray(weight_rows(layer).swapaxes(1, 2), np.float32)
-
-
-def _needed(net: Net, blobs: Sequence[str]) -> Net:
-    """Return the part of a net that makes the blobs, and its inputs."""
-    wanted, layers = set(blobs), []
-    for layer in reversed(net.layers):
-        if layer.type == "Input" or wanted.intersection(layer.tops):
-            wanted.update(layer.bottoms)
-            layers.append(layer)
-    return Net(net.proto, layers[::-1])
 
 
 def _within(layers: Sequence[Layer], limit: int) -> list[list[Layer]]:

@@ -58,7 +58,8 @@ class Walk:
     """
 
     def __init__(self, images: Images, net: Net, threads: int | None = None) -> None:
-        fed = [top for layer in net.layers if is_fed(layer) for top in layer.tops]
+        read = [bottom for layer in net.layers if layer.blobs for bottom in layer.bottoms]
+        fed = [top for layer in needed(net, read) if is_fed(layer) for top in layer.tops]
         if len(fed) != 1:
             raise ModelError(
                 f"calibration feeds nets of one input; this one has {len(fed)}: {', '.join(fed)}"
@@ -119,7 +120,8 @@ class Walk:
     def _live(self, place: int, wanted: Sequence[str]) -> list[str]:
         """List the blobs that are there before a layer and read from it on, or wanted."""
         below, above = self._net.layers[:place], self._net.layers[place:]
-        there = {self._input, *(top for layer in below for top in layer.tops)}
+        made = (top for layer in below if not is_fed(layer) for top in layer.tops)
+        there = {self._input, *made}
         read = [*wanted, *(bottom for layer in above for bottom in layer.bottoms)]
         return [name for name in dict.fromkeys(read) if name in there]
 
@@ -169,3 +171,13 @@ class _Part:
         # exact: what is found must not depend on the kernels that this machine prefers
         net = Net(pb.NetParameter(), [*fed, *self._layers])
         return Executor(net, threads=threads, exact=True)
+
+
+def needed(net: Net, blobs: Sequence[str]) -> Net:
+    """Return the part of a net that makes the blobs, and its inputs."""
+    wanted, layers = set(blobs), []
+    for layer in reversed(net.layers):
+        if layer.type == "Input" or wanted.intersection(layer.tops):
+            wanted.update(layer.bottoms)
+            layers.append(layer)
+    return Net(net.proto, layers[::-1])
