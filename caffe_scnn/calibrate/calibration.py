@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from zlib import crc32
 
@@ -222,18 +222,12 @@ class Calibration:
         -------
         dict of str to (float64 ndarray of shape (C,), float64 ndarray of shape (C,))
         """
-        sums: dict[str, Array] = {}
-        for _, found in self._run(net, blobs):
-            for blob in blobs:
-                values = found[blob].swapaxes(0, 1).reshape(found[blob].shape[1], -1)
-                wide = values.astype(np.float64)
-                new = np.array([np.full(len(wide), wide.shape[1]), wide.sum(1), (wide**2).sum(1)])
-                sums[blob] = sums[blob] + new if blob in sums else new
-        means = {blob: (total / n, squares / n) for blob, (n, total, squares) in sums.items()}
-        return {
-            blob: (mean, np.maximum(square - mean**2, 0.0))
-            for blob, (mean, square) in means.items()
-        }
+        return _channel_moments(self._run(net, blobs), blobs)
+
+    def channel_moments_before(self, net: Net | Walk, layer: Layer) -> tuple[Array, Array]:
+        """Return mean and variance of every channel of the first blob that a layer reads."""
+        (found,) = _channel_moments(self._read(net, [layer]), layer.bottoms[:1]).values()
+        return found
 
     def _read(self, net: Net | Walk, layers: Sequence[Layer]) -> Iterator[Batch]:
         """Yield what layers read."""
@@ -282,6 +276,22 @@ class Calibration:
             return np.arange(available)
         generator = np.random.default_rng((self.seed, crc32(name.encode()), image))
         return np.sort(generator.choice(available, count, replace=False, shuffle=False))
+
+
+def _channel_moments(
+    batches: Iterable[Batch], blobs: Sequence[str]
+) -> dict[str, tuple[Array, Array]]:
+    sums: dict[str, Array] = {}
+    for _, found in batches:
+        for blob in blobs:
+            values = found[blob].swapaxes(0, 1).reshape(found[blob].shape[1], -1)
+            wide = values.astype(np.float64)
+            new = np.array([np.full(len(wide), wide.shape[1]), wide.sum(1), (wide**2).sum(1)])
+            sums[blob] = sums[blob] + new if blob in sums else new
+    means = {blob: (total / n, squares / n) for blob, (n, total, squares) in sums.items()}
+    return {
+        blob: (mean, np.maximum(square - mean**2, 0.0)) for blob, (mean, square) in means.items()
+    }
 
 
 def _every_other(rows: Rows, images: int, first: int) -> Rows:

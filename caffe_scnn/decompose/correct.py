@@ -45,7 +45,7 @@ def correct(
     original, smaller : Net
         Blobs of one name have the same channels in both.
     calibration : Calibration
-        At most 128 of its images, by its seed, are looked at, again for every layer.
+        At most 128 of its images, by its seed, are looked at.
     fitted : collection of str
         Layers whose biases are right already.
     """
@@ -63,9 +63,12 @@ def correct(
         return
     some = calibration.few(IMAGES)
     wanted = some.channel_moments(before, [blob for _, blob in pairs])
-    by_name = {layer.name: layer for layer in smaller}
+    by_name, way = {layer.name: layer for layer in smaller}, some.walk(after)
     for layer, blob in pairs:
-        found = some.channel_moments(after, [blob])[blob]
+        if blob in layer.bottoms:
+            found = some.channel_moments_before(way, layer)
+        else:
+            found = some.channel_moments(after, [blob])[blob]
         if len(found[0]) == len(wanted[blob][0]):
             layer.blobs = _corrected(layer, wanted[blob], found)
             by_name[layer.name].blobs = layer.blobs
