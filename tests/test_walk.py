@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from caffe_scnn.calibrate import Calibration, Images, walk
+from caffe_scnn.decompose import Goal, Journal, Obs, Recipe, compress
+from caffe_scnn.decompose.correct import correct
+from caffe_scnn.decompose.observe import Observer
 from caffe_scnn.engine import Executor
 from caffe_scnn.errors import ModelError
 from caffe_scnn.model.net import Net
@@ -192,3 +195,35 @@ def test_labels_that_no_weights_read_do_not_matter(net):
     for name in ("c3", "end"):
         for blob, values in read(way, net, name).items():
             assert np.array_equal(values, whole(net, blob, name))
+
+
+def test_layers_whose_fit_is_known_are_halts_all_the_same(net, monkeypatch, tmp_path):
+    """Those that an interrupted run has finished: they are in its journal."""
+    passed = []
+    monkeypatch.setattr(Observer, "pass_by", lambda self, target: passed.append(target.name))
+    recipe = Recipe(Goal(Obs(), density=0.5), layers=("c*",))
+    for _ in range(2):
+        journal = Journal(tmp_path / "journal", "one run")
+        compress(net, recipe, calibration=calibration(), journal=journal)
+    assert passed == ["c1", "c2", "c3"]
+
+
+def test_batch_norm_is_corrected_without_running_a_layer_twice(ran):
+    text = TEXT.replace(
+        'layer { name: "relu1"',
+        """layer { name: "n1" type: "BatchNorm" bottom: "c1" top: "c1" }
+layer { name: "relu1\"""",
+    ).replace(
+        'layer { name: "relu2"',
+        """layer { name: "n2" type: "BatchNorm" bottom: "sum" top: "sum" }
+layer { name: "relu2\"""",
+    )
+    rng, made = np.random.default_rng(1), Net.parse(text)
+    norm = [(4,), (4,), (1,)]
+    for name, blobs in {**SHAPES, "n1": norm, "n2": norm}.items():
+        made.layer(name).blobs = [rng.uniform(0.5, 1, b).astype(np.float32) for b in blobs]
+    smaller = made.copy()
+    smaller.replace(smaller.layer("c1"), times(smaller.layer("c1"), 0.5))
+    correct(made, smaller, calibration(), ["c1", "c2", "c3", "late", "end"])
+    assert not np.array_equal(smaller.layer("n2").blobs[1], made.layer("n2").blobs[1])
+    assert ran.count("c1") == 3 and ran.count("n1") == 3
