@@ -25,7 +25,7 @@ from caffe_scnn.layers.nonzeros import count_nonzeros
 # slice of so many does, beside an input of so many. Every slice reads the input anew, which pays
 # where the map has so many times its bytes. Kernels need some channels at a time.
 WHOLE_BYTES = 1 << 20
-SLICE_BYTES = 512 << 10
+SLICE_BYTES = 800 << 10
 INPUT_BYTES = 1 << 20
 GROWTH = 3
 LEAST_CHANNELS = 8
