@@ -56,8 +56,8 @@ INLINE void ISA(load_taps)(const float *at, int kw, int stride, int narrow, vec 
 
 /* `rows` output rows of a kernel whose size and stride are known when this is compiled. */
 INLINE void ISA(dw_rows)(const scnn_dwconv *conv, int kh, int kw, int stride, int narrow,
-                         int rows, const vec *weights, vec bias, const ISA(finish) *finish, const float *in,
-                         float *out)
+                         int rows, const vec *weights, vec bias, const ISA(finish) *finish,
+                         const float *in, float *out)
 {
     for (int x = 0; x < conv->out_width; x += LANES) {
         const float *at = in + x * stride;

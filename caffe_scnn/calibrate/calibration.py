@@ -13,9 +13,8 @@ from caffe_scnn.calibrate.images import Images, Values
 from caffe_scnn.calibrate.patches import Patches, Rows, rows_shape, weight_rows
 from caffe_scnn.calibrate.samples import Samples
 from caffe_scnn.calibrate.statistics import Array, LayerStatistics, Moments
-from caffe_scnn.calibrate.walk import Batch, Walk, needed
+from caffe_scnn.calibrate.walk import Batch, Walk, needed, one_input
 from caffe_scnn.engine import Executor
-from caffe_scnn.errors import ModelError
 from caffe_scnn.model.net import Layer, Net
 
 IMAGES, POSITIONS = 3000, 10
@@ -237,13 +236,9 @@ class Calibration:
 
     def _run(self, net: Net, blobs: Sequence[str], count: int | None = None) -> Iterator[Batch]:
         # exact: what is found must not depend on the kernels that this machine prefers
-        executor = Executor(needed(net, blobs), threads=self.threads, exact=True)
-        if len(executor.inputs) != 1:
-            raise ModelError(
-                f"calibration feeds nets of one input; this one has {len(executor.inputs)}: "
-                f"{', '.join(executor.inputs)}"
-            )
-        (name,) = executor.inputs
+        part = Net(net.proto, needed(net.layers, blobs))
+        executor = Executor(part, threads=self.threads, exact=True)
+        name = one_input(executor.inputs)
         wanted = [blob for blob in blobs if blob != name]
         for start, values in self._picked.batches():
             if count is not None and start >= count:

@@ -59,13 +59,9 @@ class Walk:
 
     def __init__(self, images: Images, net: Net, threads: int | None = None) -> None:
         read = [bottom for layer in net.layers if layer.blobs for bottom in layer.bottoms]
-        fed = [top for layer in needed(net, read) if is_fed(layer) for top in layer.tops]
-        if len(fed) != 1:
-            raise ModelError(
-                f"calibration feeds nets of one input; this one has {len(fed)}: {', '.join(fed)}"
-            )
+        fed = [top for layer in needed(net.layers, read) if is_fed(layer) for top in layer.tops]
         self._images, self._net, self._threads = images, net, threads
-        self._input = fed[0]
+        self._input = one_input(fed)
         self._halts: list[int] = []
         self._last: _Halt | None = None
 
@@ -138,12 +134,7 @@ class _Part:
 
     def __init__(self, layers: Sequence[Layer], wanted: Sequence[str]) -> None:
         self._wanted = wanted
-        self._layers: list[Layer] = []
-        needed = set(wanted)
-        for layer in reversed(layers):
-            if not is_fed(layer) and needed.intersection(layer.tops):
-                needed.update(layer.bottoms)
-                self._layers.insert(0, layer)
+        self._layers = [layer for layer in needed(layers, wanted) if not is_fed(layer)]
         self._made = {top for layer in self._layers for top in layer.tops}
         self._executor: Executor | None = None
 
@@ -173,11 +164,26 @@ class _Part:
         return Executor(net, threads=threads, exact=True)
 
 
-def needed(net: Net, blobs: Sequence[str]) -> Net:
-    """Return the part of a net that makes the blobs, and its inputs."""
-    wanted, layers = set(blobs), []
-    for layer in reversed(net.layers):
+def needed(layers: Sequence[Layer], blobs: Sequence[str]) -> list[Layer]:
+    """Return the layers that make some blobs, and the inputs."""
+    wanted, found = set(blobs), []
+    for layer in reversed(layers):
         if layer.type == "Input" or wanted.intersection(layer.tops):
             wanted.update(layer.bottoms)
-            layers.append(layer)
-    return Net(net.proto, layers[::-1])
+            found.append(layer)
+    return found[::-1]
+
+
+def one_input(names: Sequence[str]) -> str:
+    """Return the one input of a net.
+
+    Raises
+    ------
+    ModelError
+        It has not one.
+    """
+    if len(names) != 1:
+        raise ModelError(
+            f"calibration feeds nets of one input; this one has {len(names)}: {', '.join(names)}"
+        )
+    return names[0]

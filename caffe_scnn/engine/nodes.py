@@ -108,6 +108,14 @@ class Program:
         """Whether exactly one node reads the value and nobody asked for it."""
         return value not in self.wanted.values() and len(self.readers(value)) == 1
 
+    def join(self, before: Node, chain: list[Node], node: Node) -> None:
+        """Let a chain of nodes run with the one that reads it; its last one was ``before``."""
+        node.before, node.reads = chain, before.reads
+        node.layers = [*before.layers, *node.layers]
+        node.macs += before.macs
+        node.nonzero_macs += before.nonzero_macs
+        self.nodes.remove(before)
+
 
 def lower_net(net: Net, shapes: Mapping[str, Shape], wanted: list[str]) -> Program:
     """Turn a net into nodes.

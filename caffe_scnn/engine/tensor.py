@@ -181,11 +181,11 @@ def rows_of(tensor: Tensor, item: int, first: int = 0, rows: int | None = None) 
     )
 
 
-def channels_of(tensor: Tensor, item: int, first: int = 0, channels: int | None = None) -> Planes:
-    """Return planes of one item, from channel ``first`` on: so many, or all."""
+def channels_of(tensor: Tensor, item: int, first: int, channels: int) -> Planes:
+    """Return so many planes of one item, from channel ``first`` on."""
     return Planes(
         tensor.at + item * tensor.item + first * tensor.plane,
-        tensor.channels if channels is None else channels,
+        channels,
         tensor.height,
         tensor.width,
         tensor.pitch,

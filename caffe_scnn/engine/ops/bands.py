@@ -160,11 +160,7 @@ def join(program: Program) -> None:
         chain = [*before.before, replace(before, before=[])]
         if _under_way([*chain, node], _least_rows(node)) > BAND_BYTES:
             continue
-        node.before, node.reads = chain, before.reads
-        node.layers = [*before.layers, *node.layers]
-        node.macs += before.macs
-        node.nonzero_macs += before.nonzero_macs
-        program.nodes.remove(before)
+        program.join(before, chain, node)
 
 
 def between(node: Node, reader: Node) -> Border:

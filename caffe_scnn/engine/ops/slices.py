@@ -17,7 +17,7 @@ from caffe_scnn.engine.nodes import Node, Program, Value
 from caffe_scnn.engine.ops.base import Context, Op, in_turn
 from caffe_scnn.engine.ops.convolution import ConvolutionOp
 from caffe_scnn.engine.ops.depthwise import DepthwiseOp
-from caffe_scnn.engine.tensor import Border, Float32, Tensor, channels_of
+from caffe_scnn.engine.tensor import Border, Float32, Tensor, channels_of, rows_of
 from caffe_scnn.layers.base import ActivationSpec, ConvolutionSpec
 from caffe_scnn.layers.nonzeros import count_nonzeros
 
@@ -99,7 +99,7 @@ class SlicesOp(Op):
             convolution, depthwise = self.slices[begin]
             between = convolution.target.planes()
             target = channels_of(self.target, item, begin, between.channels)
-            calls.append(convolution.over(arena, channels_of(self.source, item), between))
+            calls.append(convolution.over(arena, rows_of(self.source, item), between))
             calls.append(depthwise.over(arena, between, target))
         return in_turn(*calls)
 
@@ -118,11 +118,8 @@ def slice_up(program: Program) -> None:
         between = before.writes[0]
         if not program.private(between) or _bytes(between) <= WHOLE_BYTES:
             continue
-        node.before, node.reads, node.sliced = [before], before.reads, True
-        node.layers = [*before.layers, *node.layers]
-        node.macs += before.macs
-        node.nonzero_macs += before.nonzero_macs
-        program.nodes.remove(before)
+        program.join(before, [before], node)
+        node.sliced = True
 
 
 def slice_border(node: Node) -> Border:
