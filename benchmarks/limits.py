@@ -114,7 +114,7 @@ def kernel(isa: str, kind: str, layer: Layer, scene: Scene) -> Any:
     tile = rank_tiles(isa, scene.weights, 1, scene.shape, size=size)[0]
     if tile.op == "dense":
         return dense_convolution(isa, tile, *given, Finish(), scene.base)[0]
-    return scene.table_kernel(isa, tile)
+    return scene.panel_kernel(isa, tile) if tile.op == "panel" else scene.table_kernel(isa, tile)
 
 
 def kernel_speeds(gate: Gate, isa: str) -> dict[str, dict[str, float]]:

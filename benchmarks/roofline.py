@@ -6,8 +6,9 @@ Usage: ``python benchmarks/roofline.py NET/WEIGHTS … [--layers]``; names are t
 Every layer has a time that it cannot go below: its multiply-adds on non-zero weights at the speed
 of the loads that they need, or its weights and maps at the speed of the memory they come from,
 whichever is longer. Zeros anywhere need a load from the first-level cache for each multiply-add,
-across two cache lines where kernels are larger than 1x1; dense layers and depthwise ones need none;
-Winograd's form multiplies 2.25 or 4 times less. Limits are measured first (``limits.py``).
+across two cache lines where kernels are larger than 1x1, unless they run on panels; dense layers
+and depthwise ones need none; Winograd's form multiplies 2.25 or 4 times less. Limits are measured
+first (``limits.py``).
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class Roofline:
             return "depthwise"
         if "winograd" in kernel:
             return "Winograd"
+        if "panel" in kernel:
+            return "zeros anywhere, panels"
         if "sconv_1x" in kernel or "program" in kernel:
             return "zeros anywhere, k×k" if self._taps(step) > 1 else "zeros anywhere, 1×1"
         return "dense" if "dense" in kernel or "sconv" in kernel else "other"
@@ -67,7 +70,7 @@ class Roofline:
     def milliseconds(self, step: Op, flops: int) -> float:
         """Return the least time of a step of so much arithmetic."""
         roof = self._roofs["FMA, registers"]
-        if self.kind(step) == "zeros anywhere, 1×1":
+        if self.kind(step) in ("zeros anywhere, 1×1", "zeros anywhere, panels"):
             roof = self._roofs["FMA, operand in L1"]
         if self.kind(step) == "zeros anywhere, k×k":
             roof = self._roofs["FMA, operand across lines of L1"]

@@ -110,6 +110,35 @@ class Convolution:
         halo: bool = True,
     ) -> Callable[[], None]: ...
 
+class PanelConvolution:
+    def __init__(
+        self,
+        isa: str,
+        convolution: Convolution,
+        group: Int32,
+        source: Int64,
+        bound: Int32,
+        start: Int64,
+        beyond: Int32,
+        rows: int,
+        columns: int,
+        pitch: int,
+        height: int,
+        width: int,
+        base: int,
+    ) -> None: ...
+    def bind(
+        self,
+        memory: Float32,
+        src: Planes,
+        target: Float32,
+        dst: Planes,
+        residual: Planes | None,
+        items: int,
+        threads: int,
+        halo: bool = True,
+    ) -> Callable[[], None]: ...
+
 class DenseConvolution:
     def __init__(
         self,

@@ -62,9 +62,16 @@ cdef extern from "scnn.h" nogil:
         const uint8_t *order
         int32_t mode, last
         uint32_t tail
-    int SCNN_WHOLE
+    int SCNN_WHOLE, SCNN_ROWS
     ctypedef void (*scnn_sconv_fn)(const scnn_matrix *, int32_t, int32_t, const float *, int32_t,
                                    float *, const float *, int64_t, const scnn_store *,
+                                   float *) noexcept nogil
+    ctypedef struct scnn_panel:
+        const int64_t *start
+        const int32_t *beyond
+        int32_t copies, rows, columns
+        int64_t pitch
+    ctypedef void (*scnn_panel_fn)(const scnn_panel *, const float *, int32_t, int32_t,
                                    float *) noexcept nogil
     ctypedef void (*scnn_finish_fn)(const scnn_matrix *, int64_t, int64_t, const float *, int32_t,
                                     float *, const float *, int64_t,
@@ -267,6 +274,7 @@ include "phases.pxi"
 include "operands.pxi"
 include "places.pxi"
 include "convolution.pxi"
+include "panels.pxi"
 include "dense_convolution.pxi"
 include "bf16.pxi"
 include "winograd.pxi"

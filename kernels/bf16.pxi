@@ -133,7 +133,8 @@ cdef class Bf16Convolution:
         if halo and band.first == 0 and begin == 0:
             for row in range(self.conv.row[block], self.conv.row[block + 1]):
                 if self.matrix.channel[row] >= 0:
-                    zero_around(y + self.matrix.channel[row] * dst.plane, dst, &self.places.store)
+                    zero_around(y + self.matrix.channel[row] * dst.plane, dst, &self.places.store, 0,
+                                dst.height)
         band.first, band.count = band.first + begin, end - begin
         band.lines = band.lines + begin * LINES
         if band.count > 0:

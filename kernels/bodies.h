@@ -11,6 +11,7 @@ INLINE uint32_t ISA(lanes_left)(int left)
 #include "f32_elementwise_body.h"
 #include "f32_gemv_body.h"
 #include "f32_lrn_body.h"
+#include "f32_panel_body.h"
 #include "f32_phase_body.h"
 #include "f32_pool_body.h"
 #include "f32_rows_body.h"

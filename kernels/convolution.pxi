@@ -195,24 +195,33 @@ cdef class Convolution:
     cdef float[:, ::1] memory_for_sums(self, int threads):
         """Return a row for each thread, kept from run to run."""
         if self.partial.shape[0] < threads:
-            self.partial = np.empty((threads, max(1, self.partial_size)), np.float32)
+            self.partial = on_lines(threads, self.partial_size)
         return self.partial
 
     cdef void tile(self, int chunk, int first, int vectors, const float *x, float *out, Planes dst,
                    const float *residual, float *partial, bint halo) noexcept nogil:
         """Compute some vectors of the run for a chunk of the blocks."""
-        cdef int begin = self.chunk[chunk], end = self.chunk[chunk + 1], row, part
-        if halo and first == 0 and dst.lead:
-            for row in range(begin * self.rows, end * self.rows):
-                if self.matrix[0].channel[row] >= 0:
-                    zero_around(out + self.matrix[0].channel[row] * dst.plane, dst, &self.places.store)
+        cdef int begin = self.chunk[chunk], end = self.chunk[chunk + 1], part
+        x += <int64_t>first * self.lanes
+        if halo and first == 0:
+            self.clear_around(chunk, out, dst, 0, dst.height)
         if self.program is not None:
-            self.run_program(begin, end, x + <int64_t>first * self.lanes, first, out + dst.lead,
-                             residual, dst.plane, partial)
+            self.run_program(begin, end, x, first, out + dst.lead, residual, dst.plane, partial)
             return
         for part in range(self.parts):
             self.table[vectors](&self.matrix[part], begin, end, x, first, out + dst.lead, residual,
                                 dst.plane, &self.places.store, partial)
+
+    cdef void clear_around(self, int chunk, float *out, Planes dst, int first,
+                           int last) noexcept nogil:
+        """Zero what the planes of a chunk hold around some rows."""
+        cdef const int32_t *channel = self.matrix[0].channel
+        cdef int row
+        if dst.lead:
+            for row in range(self.chunk[chunk] * self.rows, self.chunk[chunk + 1] * self.rows):
+                if channel[row] >= 0:
+                    zero_around(out + channel[row] * dst.plane, dst, &self.places.store, first,
+                                last)
 
     cdef int tile_size(self, int left) noexcept nogil:
         """Vectors of the next tile of a run of which so many are left."""

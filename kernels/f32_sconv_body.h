@@ -58,6 +58,18 @@ INLINE void ISA(store_packed)(const ISA(finish) *finish, int vectors, const vec 
     }
 }
 
+INLINE void ISA(store_rows)(const ISA(finish) *finish, int vectors, const vec *sum, int32_t first,
+                            float *out, const float *residual, const scnn_store *store)
+{
+    for (int32_t at = first; at < first + vectors; at++, sum++) {
+        const uint32_t keep = store->keep[at];
+        vec y = *sum;
+        if (residual)
+            y = vec_add(y, vec_load_lanes(residual + store->at[at], keep));
+        vec_store_lanes(out + store->at[at], keep, ISA(finished)(finish, y));
+    }
+}
+
 /* A row that does not lie in the output as it lies in the run; out of line, so that what it needs
  * takes no registers from the rest. */
 __attribute__((noinline)) static void ISA(store_elsewhere)(
@@ -65,7 +77,9 @@ __attribute__((noinline)) static void ISA(store_elsewhere)(
     const float *residual, const scnn_store *store)
 {
     const ISA(finish) finish = ISA(finish_of)(matrix, row);
-    if (store->mode == SCNN_PACKED && !residual)
+    if (store->mode == SCNN_ROWS)
+        ISA(store_rows)(&finish, vectors, sum, first, out, residual, store);
+    else if (store->mode == SCNN_PACKED && !residual)
         ISA(store_packed)(&finish, vectors, sum, first, out, store);
     else
         for (int v = 0; v < vectors; v++)
@@ -169,7 +183,7 @@ INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *given, int32_t 
     const uint64_t bytes = e * matrix.offset_bytes, inside = bytes % SCNN_WORD;
     uint64_t word = ISA(word_at)(matrix.offset, bytes / SCNN_WORD) >> 8 * inside;
     uint64_t next = ISA(word_at)(matrix.offset, bytes / SCNN_WORD + (inside > 0));
-    in += matrix.origin + begin;
+    in += matrix.origin;
     for (int64_t b = block_begin; b < block_end; b++, partial += rows * vectors * LANES) {
         vec sum[16][16];
         UNROLL for (int r = 0; r < rows; r++)

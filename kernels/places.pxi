@@ -40,7 +40,8 @@ cdef class Places:
                     if mask[p] >> lane & 1:
                         self.low = min(self.low, position + lane)
                         self.high = max(self.high, position + lane + 1)
-        if (not 0 <= mode <= 2
+        if (not 0 <= mode <= SCNN_ROWS
+                or (mode == SCNN_ROWS and not self.in_rows(at, keep))
                 or (mode == SCNN_WHOLE
                     and (<int64_t>(count - 1) * lanes + lanes_up_to(tail) > self.high
                          or keep[count - 1] & ~tail))
@@ -52,16 +53,24 @@ cdef class Places:
         self.store.keep, self.store.at, self.store.order = &keep[0], &at[0], &order[0]
         self.store.mode, self.store.last, self.store.tail = mode, count - 1, tail
 
+    cdef bint in_rows(self, const int32_t[::1] at, const uint32_t[::1] keep):
+        """Whether the first lanes of each vector are kept, and go to places that are written."""
+        cdef int v
+        for v in range(at.shape[0]):
+            if keep[v] & (keep[v] + 1) or at[v] + lanes_in(keep[v]) > self.high:
+                return False
+        return True
+
     cdef bint outside(self, Planes dst):
         """Whether a place lies outside a plane of the result."""
         return dst.lead + self.low < 0 or dst.lead + self.high > dst.plane
 
 
-cdef void zero_around(float *plane, Planes dst, const scnn_store *store) noexcept nogil:
-    """Set what a convolution does not write in a plane of its result to zero."""
+cdef void zero_around(float *plane, Planes dst, const scnn_store *store, int first,
+                      int last) noexcept nogil:
+    """Set what a convolution does not write around rows [first, last) of a plane to zero."""
     if not dst.lead:
         return
-    if store.mode == SCNN_WHOLE:  # which writes the gaps
-        zero_ends(plane, dst)
-    else:
-        zero_halo(plane, dst)
+    zero_ends(plane, dst, first, last)
+    if store.mode != SCNN_WHOLE:  # which writes the gaps
+        zero_gaps(plane, dst, first, last)

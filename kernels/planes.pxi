@@ -39,26 +39,48 @@ cdef class Planes:
         return self.at + (items - 1) * self.item + self.channels * self.plane
 
 
+cdef enum:
+    LINE = 16  # floats of a cache line
+
+
+cdef on_lines(int64_t rows, int64_t size):
+    """Return zeros of shape (rows, size or some more), each row beginning with a cache line."""
+    cdef int64_t width = (size + LINE) // LINE * LINE
+    memory = np.zeros(rows * width + LINE, np.float32)
+    skipped = -memory.ctypes.data % 64 // 4
+    return memory[skipped:skipped + rows * width].reshape(rows, width)
+
+
 cdef void zero_halo(float *plane, Planes p) noexcept nogil:
     """Set everything but the pixels of one plane to zero, if it has a halo."""
+    if p.lead:
+        zero_ends(plane, p, 0, p.height)
+        zero_gaps(plane, p, 0, p.height)
+
+
+cdef void zero_gaps(float *plane, Planes p, int first, int last) noexcept nogil:
+    """Set what lies between rows [first, last) of a plane, and behind them, to zero."""
     cdef int64_t gap = p.pitch - p.width, y
     cdef float *row = plane + p.lead + p.width
-    if not p.lead:
-        return
-    zero_ends(plane, p)
+    last = min(last, p.height - 1)
     if gap == 1:  # a compiler makes calls of memset of what is longer
-        for y in range(p.height - 1):
+        for y in range(first, last):
             row[y * p.pitch] = 0
     elif gap:
-        for y in range(p.height - 1):
+        for y in range(first, last):
             memset(row + y * p.pitch, 0, gap * sizeof(float))
 
 
-cdef void zero_ends(float *plane, Planes p) noexcept nogil:
-    """Set what lies before the first pixel of a plane with a halo and behind the last to zero."""
+cdef void zero_ends(float *plane, Planes p, int first, int last) noexcept nogil:
+    """Set what lies before the first pixel of a plane with a halo and behind the last to zero.
+
+    Of these, what belongs to rows [first, last).
+    """
     cdef int64_t end = p.lead + p.run()
-    memset(plane, 0, p.lead * sizeof(float))
-    memset(plane + end, 0, (p.plane - end) * sizeof(float))
+    if first == 0:
+        memset(plane, 0, p.lead * sizeof(float))
+    if last == p.height:
+        memset(plane + end, 0, (p.plane - end) * sizeof(float))
 
 
 cdef int lanes_in(uint32_t mask) noexcept nogil:

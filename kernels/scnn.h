@@ -61,8 +61,9 @@ typedef struct {
  * which fall into gaps, as zeros; the last one, number `last`, with the lanes `tail`.
  * SCNN_PACKED: the lanes keep[v] of a vector become neighbours from position at[v] on: order holds
  * their numbers, `lanes` bytes a vector. What a full store writes behind them, the next vector of the
- * tile writes again. */
-typedef enum { SCNN_PIECES = 0, SCNN_WHOLE = 1, SCNN_PACKED = 2 } scnn_store_mode;
+ * tile writes again.
+ * SCNN_ROWS: no vector has pixels of two rows; its lanes keep[v], the first ones, go to position at[v]. */
+typedef enum { SCNN_PIECES = 0, SCNN_WHOLE = 1, SCNN_PACKED = 2, SCNN_ROWS = 3 } scnn_store_mode;
 typedef struct {
     const int32_t *piece;
     const int32_t *shift;
@@ -76,12 +77,27 @@ typedef struct {
 } scnn_store;
 
 /* One tile of a convolution: blocks [block_begin, block_end) times `vectors` vectors of the flat
- * run that begin at vector `first`. `in` points at the run's position 0 for offset 0; `residual`,
+ * run that begin at vector `first`. `in` points at the tile's first position for offset 0; `residual`,
  * where not NULL, has the planes of `out` and is added before the clamp. partial: rows × vectors
  * vectors a block, needed where the matrix is not both first and last. */
 typedef void (*scnn_sconv_fn)(const scnn_matrix *matrix, int32_t block_begin, int32_t block_end,
                               const float *in, int32_t first, float *out, const float *residual,
                               int64_t out_plane, const scnn_store *store, float *partial);
+
+/* Panels: for each of `copies` columns at which taps read a channel, its rows with whole vectors side by
+ * side. Copy i begins with the input at start[i], and has beyond[i] rows more than the tile. */
+typedef struct {
+    const int64_t *start;
+    const int32_t *beyond;
+    int32_t copies;
+    int32_t rows;    /* of the highest tile, for which there is place */
+    int32_t columns; /* vectors of a row */
+    int64_t pitch;   /* of the input */
+} scnn_panel;
+
+/* The copies of one channel for a tile of `rows` rows; the first `used` vectors of each. */
+typedef void (*scnn_panel_fn)(const scnn_panel *panel, const float *in, int32_t rows, int32_t used,
+                              float *out);
 
 /* Finishes and stores one vector, number `first` of the run, of rows [row_begin, row_end): sums holds
  * a vector a row. The streams of the matrix are not read. */

@@ -40,6 +40,25 @@ GAPS, ELSEWHERE = 2.0, 10.0
 # Cycles that the end of a part of a row takes longer where it is not foreseen. Whole rows come by
 # their length; parts do not, and only the same layer run over and over teaches their lengths.
 SURPRISE = 13.0
+# Cycles of a vector that is copied into a panel; of one whose place is looked up row by row, more
+# than where it is stored as it lies.
+FILL, PLACED = 8.0, 8.0
+# How much longer panels take where threads share a layer: each waits for what the other one wrote
+# before it computes anything, or all fill panels of their own.
+SHARED = 1.25
+
+
+@dataclass(frozen=True)
+class PanelShape:
+    """What panels would hold of ``channels`` input channels (``engine/panels.py``).
+
+    Of each so many ``copies``, for as many columns at which taps read it; and the rows ``beyond``
+    those of a tile that taps reach, of all copies together.
+    """
+
+    channels: int
+    copies: int
+    beyond: int
 
 
 @dataclass(frozen=True)
@@ -56,12 +75,15 @@ class Shape:
         Positions between the first and the last tap of one channel.
     placed : float
         Cycles more that a vector's store takes, for the place where it goes.
+    panel : PanelShape, optional
+        None: all loads are aligned, and there is nothing to gain by panels.
     """
 
     run: int
     channels: int
     span: int
     placed: float = 0
+    panel: PanelShape | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +91,7 @@ class Tile:
     """A tile, its predicted cost in cycles, and why it was chosen.
 
     ``sconv``: ``rows`` output channels × ``vectors`` of pixels, input channels in ``parts``.
+    ``panel``: the same, of rows of ``columns`` vectors (``engine/panels.py``).
     ``dense``: ``rows`` pixels × ``vectors`` of output channels. ``surprise`` is the share by which
     it takes longer in a net than timed over and over.
     """
@@ -81,6 +104,7 @@ class Tile:
     lanes: int
     why: str
     surprise: float = 0.0
+    columns: int = 0
 
     @property
     def kernel(self) -> str:
@@ -254,6 +278,85 @@ def dense_tiles(
     return found
 
 
+@dataclass(frozen=True)
+class PanelCandidates:
+    """The tiles of single channels on panels whose rows have ``columns`` vectors.
+
+    Attributes
+    ----------
+    tiles : Candidates
+        What they cost once panels are filled.
+    columns : int
+    fills : ndarray
+        Vectors that are copied into panels, for each tile.
+    """
+
+    tiles: Candidates
+    columns: int
+    fills: Int64
+
+    def cycles(self, costs: Costs) -> NDArray[np.float64]:
+        """Predict the cycles of whole layers (one item)."""
+        return costs.panel * (self.tiles.cycles(costs) + FILL * self.fills)
+
+    def as_tiles(self, costs: Costs) -> list[Tile]:
+        """Return a tile each, with its predicted cycles."""
+        tiles = self.tiles
+        timed, surprises = self.cycles(costs), tiles.surprises()
+        numbers = (tiles.vectors, tiles.parts, timed + surprises, surprises / timed)
+        return [
+            Tile("panel", 1, vectors, parts, cost, tiles.lanes, "", share, self.columns)
+            for vectors, parts, cost, share in zip(*(n.tolist() for n in numbers), strict=True)
+        ]
+
+    def only(self, index: int) -> PanelCandidates:
+        """Return one of them."""
+        one, tiles = slice(index, index + 1), self.tiles
+        kept = (tiles.rows, tiles.vectors, tiles.parts, tiles.entries, tiles.blocks)
+        rows, vectors, parts, entries, blocks = (values[one] for values in kept)
+        own = Candidates(rows, vectors, parts, entries, blocks, tiles.shape, tiles.lanes)
+        return PanelCandidates(own, self.columns, self.fills[one])
+
+
+def panel_candidates(
+    isa: str,
+    weights: NDArray[np.float32],
+    groups: int,
+    shape: Shape,
+    skip: NDArray[np.bool_],
+    height: int,
+    width: int,
+) -> list[PanelCandidates]:
+    """List the tiles on panels that a layer can use; those of vectors as wide as a cache line gain.
+
+    Long rows are cut into strips, into as few as can be or into twice as many, and input channels
+    into the fewest parts whose panels stay in the first-level cache. Parameters are those of
+    :func:`candidates`, and the height and width of the result.
+    """
+    sizes, lanes = tile_sizes(isa)
+    panel = shape.panel
+    if panel is None or 4 * lanes != LINE_BYTES:
+        return []
+    entries, blocks = count_entries(weights, groups, 1, skip)
+    channels, of_row = panel.channels // groups, -(-width // lanes)
+    least = -(-of_row // max(sizes[1]))
+    found = []
+    for strips in (least, 2 * least):
+        columns = -(-of_row // strips)
+        heights = [n // columns for n in sizes[1] if not n % columns and n // columns <= height]
+        rows = np.array(heights)
+        lines = (panel.copies * rows + panel.beyond) * columns  # of a channel's panel
+        parts = np.clip(-(-channels * lines * LINE_BYTES // NEAR_BYTES), 1, channels)
+        each = np.ones(len(rows), np.int64)
+        aligned = Shape(strips * height * columns * lanes, channels, 0, PLACED)
+        tiles = Candidates(
+            each, rows * columns, parts, each * entries, each * blocks, aligned, lanes
+        )
+        fills = strips * -(-height // rows) * panel.channels * lines
+        found.append(PanelCandidates(tiles, columns, fills))
+    return found
+
+
 def rank_tiles(
     isa: str,
     weights: NDArray[np.float32],
@@ -261,14 +364,18 @@ def rank_tiles(
     shape: Shape,
     skip: NDArray[np.bool_] | None = None,
     size: tuple[int, int] | None = None,
+    threads: int = 1,
 ) -> list[Tile]:
     """List the tiles of a weight matrix, the cheapest first.
 
     Parameters are those of :func:`candidates`. With the height and width of the result (``size``)
-    the dense convolution along channels is among them. The first tile says why it comes first.
+    the dense convolution along channels and tiles on panels are among them. ``threads`` share the
+    layer. The first tile says why it comes first.
     """
     tiles = candidates(isa, weights, groups, shape, skip)
     costs = costs_for(isa)
+    if threads > 1:
+        costs = replace(costs, panel=SHARED * costs.panel)
     timed, surprises = tiles.cycles(costs), tiles.surprises()
     cycles, shares = timed + surprises, surprises / timed
     sizes = np.stack([tiles.rows, tiles.vectors, tiles.parts], axis=1).tolist()
@@ -283,6 +390,10 @@ def rank_tiles(
             strips = size[0] * -(-size[1] // tile.rows)
             wait = strips * float(strip_cycles(shape, len(weights), tile.rows))
             ranked.append(replace(tile, cycles=tile.cycles + wait))
+    if size is not None:
+        unread = np.zeros(len(weights), bool) if skip is None else skip
+        for panels in panel_candidates(isa, weights, groups, shape, unread, *size):
+            ranked += panels.as_tiles(costs)
     ranked.sort(key=lambda tile: tile.cycles)
     return [replace(ranked[0], why=_reason(ranked, weights)), *ranked[1:]]
 
@@ -320,6 +431,7 @@ def _reason(ranked: list[Tile], weights: NDArray[np.float32]) -> str:
         kind = f"{chosen.vectors * chosen.lanes} channels side by side"
     else:
         kind = "single channels" if chosen.rows == 1 else f"blocks of {chosen.rows} channels"
+        kind += " on panels" * (chosen.op == "panel")
     rival = next((t for t, other in zip(ranked, kinds, strict=True) if other != kinds[0]), None)
     if rival is None:
         return f"{density}: {kind}"

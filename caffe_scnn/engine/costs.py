@@ -49,6 +49,7 @@ class Costs:
     far: float  # or none
     crossing: float  # extra for a near load that is not aligned
     overlap: float  # how well loads and multiply-adds hide each other; infinity: perfectly
+    panel: float  # how much longer a tile on a panel takes than all that says
     dense: DenseCosts | None = None  # of the tiles along channels, where the ISA has such
 
 
@@ -81,10 +82,11 @@ COSTS = {
         far=1.06,
         crossing=0.51,
         overlap=3.27,
+        panel=1.15,
         dense=DenseCosts(multiply_add=0.475, entry=0.75, store=92),
     ),
-    "avx2": Costs(0.49, 0.57, 2.8, 0.55, 2, 5.4, 1.2, 0.72, 0.95, 0.95, 0.02, 12),
-    "scalar": Costs(1, 2, 4, 1, 10, 8, 4, 1, 1, 1, 0, 8),
+    "avx2": Costs(0.49, 0.57, 2.8, 0.55, 2, 5.4, 1.2, 0.72, 0.95, 0.95, 0.02, 12, 1),
+    "scalar": Costs(1, 2, 4, 1, 10, 8, 4, 1, 1, 1, 0, 8, 1),
 }
 
 
@@ -104,6 +106,7 @@ COSTS_OF = {
             far=0.09,
             crossing=0.51,
             overlap=0.61,
+            panel=1.3,
             dense=DenseCosts(multiply_add=0.755, entry=1.193, store=329.4),
         ),
     },

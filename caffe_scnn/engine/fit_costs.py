@@ -15,18 +15,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from caffe_scnn._kernels import Convolution, Planes, best_isa
+from caffe_scnn._kernels import Convolution, PanelConvolution, Planes, best_isa
 from caffe_scnn.engine.arena import allocate
-from caffe_scnn.engine.choose import Candidates, Shape, Tile, candidates, dense_tiles
+from caffe_scnn.engine.choose import (
+    Candidates,
+    PanelCandidates,
+    PanelShape,
+    Shape,
+    Tile,
+    candidates,
+    dense_tiles,
+    panel_candidates,
+)
 from caffe_scnn.engine.costs import Costs, DenseCosts, costs_for, keep_costs, shipped_costs
 from caffe_scnn.engine.dense import dense_convolution
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
+from caffe_scnn.engine.panels import Copies, panel_convolution
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.timing import cold
 
 Float64 = NDArray[np.float64]
 CYCLE = 1 / 4100  # µs of a cycle of the machine whose constants are shipped
 LEAST_CALLS, MOST_CALLS = 3, 30  # timed of a tile: the cold ones of short layers take far longer
+TILES = 12  # costs of tiles of pixels: the first ones of Costs
 CLOSE = 1.05  # a choice this much slower than the best is as good as the best
 
 
@@ -68,12 +79,18 @@ class Measured:
         How often the dense tile along channels does each thing of ``DenseCosts``.
     dense_us : float
         Its time; infinite: there is none.
+    panel : PanelCandidates, optional
+        The one tile on panels that was tried.
+    panel_us : float
+        Its time.
     """
 
     tiles: Candidates
     us: Float64
     dense: Float64
     dense_us: float
+    panel: PanelCandidates | None = None
+    panel_us: float = np.inf
 
     @property
     def best(self) -> float:
@@ -113,13 +130,29 @@ def measure(isa: str, layer: Layer, density: float, seconds: float = 0.003) -> M
         rows, vectors, parts = (int(n[index]) for n in (tiles.rows, tiles.vectors, tiles.parts))
         tile = Tile("sconv", rows, vectors, parts, 0.0, tiles.lanes, "")
         us[index] = _fastest(scene.runner(scene.table_kernel(isa, tile)), seconds)
-    if density < 1 or shipped_costs(isa).dense is None:
+    if density < 1:
+        return Measured(tiles, us, np.zeros(3), np.inf, *_on_panels(isa, scene, seconds))
+    if shipped_costs(isa).dense is None:
         return Measured(tiles, us, np.zeros(3), np.inf)
     each = [DenseCosts(*row) for row in np.eye(3)]
     found = [dense_tiles(isa, scene.weights, 1, layer.size, layer.size, one)[0] for one in each]
     whole, _ = dense_convolution(isa, found[0], scene.weights, scene.taps, Finish(), scene.base)
     counts = np.array([tile.cycles for tile in found])
     return Measured(tiles, us, counts, _fastest(scene.runner(whole), seconds))
+
+
+def _on_panels(isa: str, scene: Scene, seconds: float) -> tuple[PanelCandidates | None, float]:
+    """Time the tile on panels that is predicted to be the fastest, if there is one."""
+    none, size = np.zeros(len(scene.weights), bool), scene.run.rows
+    found = panel_candidates(isa, scene.weights, 1, scene.shape, none, size, size)
+    if not found:
+        return None, np.inf
+    one = min(
+        (panels.only(index) for panels in found for index in range(len(panels.fills))),
+        key=lambda one: float(one.cycles(shipped_costs(isa))[0]),
+    )
+    (tile,) = one.as_tiles(shipped_costs(isa))
+    return one, _fastest(scene.runner(scene.panel_kernel(isa, tile)), seconds)
 
 
 @dataclass(frozen=True)
@@ -195,7 +228,10 @@ class Scene:
         offset = np.arange(channels)[:, None] * source.plane + tap.ravel()
         self.taps = Taps(offset.reshape(1, -1), kernel**2)
         self.run = Run(size, size, source.pitch, target.pitch)
-        self.shape = Shape(self.run.size, channels, int(np.ptp(tap)))
+        self.copies = Copies.of(tap.ravel(), source.pitch, source.plane)
+        held = PanelShape(channels, len(self.copies.start), int(self.copies.beyond.sum()))
+        panel = held if kernel > 1 else None
+        self.shape = Shape(self.run.size, channels, int(np.ptp(tap)), panel=panel)
         self.base = -(pad * source.pitch + pad)
         self.planes: tuple[Planes, Planes] = source.planes(), target.planes()
 
@@ -206,6 +242,13 @@ class Scene:
             isa, tile.lanes, streams, self.taps, self.run, Finish(),
             vectors=tile.vectors, base=self.base,
         )  # fmt: skip
+
+    def panel_kernel(self, isa: str, tile: Tile) -> PanelConvolution:
+        """Return the kernel object of a tile on panels."""
+        kernel, _ = panel_convolution(
+            isa, tile, self.weights, self.taps, self.copies, self.run, Finish(), base=self.base
+        )
+        return kernel
 
     def runner(self, kernel: Any) -> Callable[[], object]:
         """Return a run of a kernel object."""
@@ -265,7 +308,7 @@ def fit(isa: str, measured: Sequence[Measured], trials: int = 3) -> Costs:
         return float(5 * np.log(regret).mean() + 10 * beyond.mean() + error)
 
     rng = np.random.default_rng(0)
-    start = np.array([*astuple(replace(shipped, dense=None))[:-1], 1.0, 1.0])
+    start = np.array([*astuple(shipped)[:TILES], 1.0, 1.0])
     start = np.maximum(start, 0.01)
     results = []
     for trial in range(trials):
@@ -274,7 +317,19 @@ def fit(isa: str, measured: Sequence[Measured], trials: int = 3) -> Costs:
             found = minimize(loss, values, method="Nelder-Mead", options={"maxiter": 1500})
             values = found.x
         results.append((float(found.fun), tuple(found.x)))
-    return _costs(np.maximum(np.round(min(results)[1], 2), 0.01), shipped)
+    fitted = _costs(np.maximum(np.round(min(results)[1], 2), 0.01), shipped)
+    return replace(fitted, panel=_panel_factor(fitted, measured))
+
+
+def _panel_factor(costs: Costs, measured: Sequence[Measured]) -> float:
+    """Return how much longer panels take than predicted, if other tiles take what they do."""
+    once, found = replace(costs, panel=1.0), []
+    for m in measured:
+        if m.panel is not None:
+            best = int(np.argmin(np.where(m.tiles.rows == 1, m.us, np.inf)))
+            on_panel = m.panel_us / float(m.panel.cycles(once)[0])
+            found.append(np.log(on_panel / (m.us[best] / m.tiles.cycles(costs)[best])))
+    return round(float(np.exp(np.mean(found))), 2) if found else costs.panel
 
 
 def _costs(values: Float64, shipped: Costs) -> Costs:
@@ -292,7 +347,7 @@ def _costs(values: Float64, shipped: Costs) -> Costs:
             round(sums * dense.entry, 3),
             round(store * dense.store, 1),
         )
-    return replace(Costs(*pixels), dense=dense)
+    return replace(Costs(*[*pixels, shipped.panel]), dense=dense)
 
 
 def _joined(measured: Sequence[Measured]) -> Candidates:

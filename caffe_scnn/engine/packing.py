@@ -220,30 +220,48 @@ Store = tuple[
     int,
     int,
 ]
-PIECES, WHOLE, PACKED = range(3)  # scnn_store_mode
+PIECES, WHOLE, PACKED, ROWS = range(4)  # scnn_store_mode
 
 
 def place_vectors(run: Run, lanes: int) -> Store:
     """Find where each vector of the run goes: the fields of ``scnn_store``."""
     position = np.arange(run.size)
     row, x = position // run.pitch, position % run.pitch
-    position, row = position[x < run.width], row[x < run.width]
-    vector, lane = position // lanes, position % lanes
-    shift = row * (run.out_pitch - run.pitch)
-    first = np.flatnonzero(np.diff(vector, prepend=-1) | np.diff(shift, prepend=-1))
-    mask = np.add.reduceat(np.uint32(1) << lane.astype(np.uint32), first, dtype=np.uint32)
-    numbers = np.arange(run.vectors(lanes) + 1)
-    piece = np.searchsorted(vector[first], numbers)
-    inside = np.searchsorted(vector, numbers)
-    kept = np.zeros((len(numbers) - 1, lanes), bool)
-    kept[vector, lane] = True
-    order = np.argsort(~kept, axis=1, kind="stable")
-    target = np.append(position + shift, 0)
+    inside = x < run.width
     mode = PIECES
     if run.out_pitch == run.pitch:
         mode = WHOLE
     elif run.out_pitch == run.width:
         mode = PACKED
+    shift = row * (run.out_pitch - run.pitch)
+    return _places(position[inside], shift[inside], run.vectors(lanes), lanes, mode)
+
+
+def place_strips(run: Run, lanes: int, columns: int) -> Store:
+    """Find where vectors go that no two rows share: those of strips of ``columns`` vectors."""
+    width = columns * lanes
+    strips = -(-run.width // width)
+    y, x = np.mgrid[: run.rows, : run.width]
+    position = (x // width * run.rows + y) * width + x % width
+    order = np.argsort(position, axis=None)
+    target = (y * run.out_pitch + x).ravel()[order]
+    position = position.ravel()[order]
+    mode = WHOLE if strips == 1 and run.out_pitch == width else ROWS
+    return _places(position, target - position, strips * run.rows * columns, lanes, mode)
+
+
+def _places(position: Int64, shift: Int64, vectors: int, lanes: int, mode: int) -> Store:
+    """Describe where positions of the run go: each so far from its number."""
+    vector, lane = position // lanes, position % lanes
+    first = np.flatnonzero(np.diff(vector, prepend=-1) | np.diff(shift, prepend=0))
+    mask = np.add.reduceat(np.uint32(1) << lane.astype(np.uint32), first, dtype=np.uint32)
+    numbers = np.arange(vectors + 1)
+    piece = np.searchsorted(vector[first], numbers)
+    inside = np.searchsorted(vector, numbers)
+    kept = np.zeros((vectors, lanes), bool)
+    kept[vector, lane] = True
+    order = np.argsort(~kept, axis=1, kind="stable")
+    target = np.append(position + shift, 0)
     return (
         piece.astype(np.int32),
         shift[first].astype(np.int32),
@@ -252,7 +270,7 @@ def place_vectors(run: Run, lanes: int) -> Store:
         target[inside[:-1]].astype(np.int32),
         order.astype(np.uint8).ravel(),
         mode,
-        (1 << (run.size - 1) % lanes + 1) - 1,
+        (1 << int(position[-1]) % lanes + 1) - 1,
     )
 
 
@@ -295,10 +313,16 @@ def _work(streams: Streams) -> Int64:
 
 def _chunks(streams: Streams, entries: int) -> NDArray[np.int32]:
     """Cut the blocks into groups of about ``entries`` stored entries each."""
-    work = _work(streams)
-    groups = max(1, min(len(work), round(int(work[-1]) / entries)))
-    cuts = np.searchsorted(work, np.arange(1, groups) * work[-1] / groups) + 1
-    return np.unique(np.concatenate([[0], cuts, [len(work)]])).astype(np.int32)
+    blocks = len(streams.channel) // streams.rows
+    groups = max(1, min(blocks, round(int(_work(streams)[-1]) / entries)))
+    return np.unique([0, *cut_blocks(streams, 0, blocks, groups)]).astype(np.int32)
+
+
+def cut_blocks(streams: Streams, begin: int, end: int, pieces: int) -> list[int]:
+    """Cut blocks [begin, end) into pieces of about as much work; return where they end."""
+    work = np.append(0, _work(streams))[begin : end + 1] - ([0, *_work(streams)][begin])
+    cuts = np.searchsorted(work[1:], np.arange(1, pieces) * work[-1] / pieces) + 1
+    return [*(begin + cuts).tolist(), end]
 
 
 def by_row(values: Float32 | float | None, channel: NDArray[np.int32]) -> Float32 | None:
@@ -324,8 +348,34 @@ def convolution(
     threads: int = 1,
 ) -> Convolution:
     """Make the kernel object of a packed convolution (see ``_kernels.Convolution``)."""
-    channel = streams.channel
     tasks = tasks or Tasks.suited_to(streams, run, threads)
+    return packed_convolution(
+        isa,
+        streams,
+        finish,
+        vectors=vectors,
+        base=base,
+        reach=taps.reach,
+        store=place_vectors(run, lanes),
+        chunk=_chunks(streams, tasks.entries),
+        blocks_first=tasks.blocks_first,
+    )
+
+
+def packed_convolution(
+    isa: str,
+    streams: Streams,
+    finish: Finish,
+    *,
+    vectors: int,
+    base: int,
+    reach: int,
+    store: Store,
+    chunk: NDArray[np.int32],
+    blocks_first: bool = False,
+) -> Convolution:
+    """Make the kernel object of streams; what is not said here is said there."""
+    channel = streams.channel
     bias = by_row(finish.bias, channel)
     return Convolution(
         isa,
@@ -336,11 +386,11 @@ def convolution(
         np.zeros(len(channel), np.float32) if bias is None else bias,
         by_row(finish.slope, channel),
         channel,
-        _chunks(streams, tasks.entries),
-        place_vectors(run, lanes),
+        chunk,
+        store,
         base,
-        taps.reach,
+        reach,
         finish.low,
         finish.high,
-        tasks.blocks_first,
+        blocks_first,
     )

@@ -10,9 +10,15 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_scnn._kernels import Bf16Convolution, Convolution, DenseConvolution, Planes
+from caffe_scnn._kernels import (
+    Bf16Convolution,
+    Convolution,
+    DenseConvolution,
+    PanelConvolution,
+    Planes,
+)
 from caffe_scnn.engine.arena import allocate
-from caffe_scnn.engine.choose import Shape, Tile, rank_tiles, store_cycles
+from caffe_scnn.engine.choose import PanelShape, Shape, Tile, rank_tiles, store_cycles
 from caffe_scnn.engine.codegen import can_program, program_convolution, program_tile
 from caffe_scnn.engine.dense import dense_convolution
 from caffe_scnn.engine.nodes import Node, Value
@@ -20,6 +26,7 @@ from caffe_scnn.engine.ops.base import Context, Op, Rows, in_turn
 from caffe_scnn.engine.ops.finish import finish_of
 from caffe_scnn.engine.ops.phases import phase_planes, phase_taps, split_into
 from caffe_scnn.engine.packing import Run, Taps, convolution, stream
+from caffe_scnn.engine.panels import Copies, panel_convolution
 from caffe_scnn.engine.pitches import Walk
 from caffe_scnn.engine.tensor import Border, Float32, Tensor, outside, rows_of
 from caffe_scnn.engine.threads import threads_for
@@ -27,7 +34,7 @@ from caffe_scnn.engine.tune import TRIED
 from caffe_scnn.layers.base import ConvolutionSpec
 from caffe_scnn.layers.nonzeros import count_nonzeros
 
-Kernel = Convolution | DenseConvolution | Bf16Convolution
+Kernel = Convolution | PanelConvolution | DenseConvolution | Bf16Convolution
 # Bytes of a layer's maps up to which its rows are better in the order of their length.
 NEAR_MAPS = 2 << 20
 
@@ -44,6 +51,10 @@ class Matrix:
     taps : Taps
     run : Run
     shape : Shape
+    rows : Run
+        The run, row by row even where its gaps hold nothing.
+    copies : Copies
+        What panels hold of a channel.
     base : int
         Offset of the first weight's input from the first pixel.
     plane : int
@@ -54,7 +65,9 @@ class Matrix:
     order: NDArray[np.int64]
     taps: Taps
     run: Run
+    rows: Run
     shape: Shape
+    copies: Copies
     base: int
     plane: int
 
@@ -64,15 +77,21 @@ class Matrix:
         strided = max(spec.stride) > 1
         tap = phase_taps(spec, planes) if strided else _plain_taps(spec, planes)
         order = np.argsort(tap)
-        run = _run(planes, target)
+        rows = Run(target.height, target.width, planes.pitch, target.pitch)
+        run = _run(rows, target)
         span = int(np.ptp(tap % planes.plane))  # of phases, each has a plane
         placed = store_cycles(run.width, run.pitch, run.out_pitch)
+        copies = Copies.of(tap[order], planes.pitch, planes.plane)
+        channels = spec.group * spec.weights.shape[1]
+        held = PanelShape(channels, len(copies.start), int(copies.beyond.sum()))
         return cls(
             spec,
             order,
             _taps(spec, tap[order], planes),
             run,
-            Shape(run.size, planes.channels, span, placed),
+            rows,
+            Shape(run.size, planes.channels, span, placed, held if span else None),
+            copies,
             0 if strided else -(spec.pad[0] * planes.pitch + spec.pad[1]),
             planes.plane,
         )
@@ -121,6 +140,20 @@ class ConvolutionOp(Op):
             if tile.op == "dense":
                 return dense_convolution(context.isa, tile, weights, taps, finish, base)
             threads = self.threads
+            if tile.op == "panel":
+                return panel_convolution(
+                    context.isa,
+                    tile,
+                    weights,
+                    taps,
+                    matrix.copies,
+                    matrix.rows,
+                    finish,
+                    base=base,
+                    skip=context.unread,
+                    by_length=near,
+                    threads=threads,
+                )
             streams = stream(weights, taps, tile.rows, tile.parts, context.unread, near, threads)
             kernel = convolution(
                 context.isa,
@@ -136,7 +169,9 @@ class ConvolutionOp(Op):
             return kernel, streams.nbytes
 
         size = self.target.height, self.target.width
-        tiles = rank_tiles(context.isa, weights, spec.group, shape, context.unread, size)
+        tiles = rank_tiles(
+            context.isa, weights, spec.group, shape, context.unread, size, context.threads
+        )
         tile = tiles[0]
         self.threads = threads_for(self.source.items * tile.cycles, context.threads)
         if context.tuner:
@@ -240,12 +275,11 @@ class ConvolutionOp(Op):
         return in_turn(split, convolved)
 
 
-def _run(planes: Tensor, target: Tensor) -> Run:
+def _run(rows: Run, target: Tensor) -> Run:
     """Return the flat run of a result; gaps that hold nothing are computed as if they did."""
-    run = Run(target.height, target.width, planes.pitch, target.pitch)
-    if target.height == 1 or (not target.border.halo and planes.pitch == target.pitch):
-        return Run(1, run.size, run.size, run.size)
-    return run
+    if target.height == 1 or (not target.border.halo and rows.pitch == target.pitch):
+        return Run(1, rows.size, rows.size, rows.size)
+    return rows
 
 
 def _taps(spec: ConvolutionSpec, tap: NDArray[np.int64], planes: Tensor) -> Taps:
