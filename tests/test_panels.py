@@ -36,7 +36,7 @@ LAYERS = {
     "groups": ((12, 20, 13, 13), "kernel_size: 3 pad: 1 group: 2"),
     "many groups": ((10, 30, 7, 13), "kernel_size: 3 pad: 1 group: 5"),
     "strided": ((6, 19, 23, 35), "kernel_size: 5 pad: 2 stride: 2"),
-    "strided in columns": ((5, 8, 12, 40), "kernel_h: 3 kernel_w: 7 pad_w: 3 stride_h: 1 stride_w: 4"),
+    "strided in columns": ((5, 8, 12, 40), "kernel_h: 3 kernel_w: 7 stride_h: 1 stride_w: 4"),
     "dilated": ((6, 8, 18, 21), "kernel_size: 3 pad: 2 dilation: 2"),
     "dilated, strided": ((3, 4, 26, 31), "kernel_size: 3 pad: 3 dilation: 3 stride: 2"),
     "kernel as wide as its input": ((5, 6, 4, 1), "kernel_size: 3 pad: 1"),
@@ -244,7 +244,7 @@ def made(isa="scalar", **changed):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("caffe_scnn.engine.panels.PanelConvolution", Seen)
         panel_convolution(
-            isa, tile, scene.weights, scene.taps, scene.copies, scene.run, Finish(), base=scene.base
+            isa, tile, scene.weights, scene.taps, scene.copies, scene.run, Finish(), scene.base
         )
     return _kernels.PanelConvolution(*{**given, **changed}.values()), scene
 

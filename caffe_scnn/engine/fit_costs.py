@@ -246,7 +246,7 @@ class Scene:
     def panel_kernel(self, isa: str, tile: Tile) -> PanelConvolution:
         """Return the kernel object of a tile on panels."""
         kernel, _ = panel_convolution(
-            isa, tile, self.weights, self.taps, self.copies, self.run, Finish(), base=self.base
+            isa, tile, self.weights, self.taps, self.copies, self.run, Finish(), self.base
         )
         return kernel
 

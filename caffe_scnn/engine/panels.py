@@ -81,7 +81,6 @@ def panel_convolution(
     copies: Copies,
     run: Run,
     finish: Finish,
-    *,
     base: int,
     skip: NDArray[np.bool_] | None = None,
     by_length: bool = False,

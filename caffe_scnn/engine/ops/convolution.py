@@ -25,7 +25,7 @@ from caffe_scnn.engine.nodes import Node, Value
 from caffe_scnn.engine.ops.base import Context, Op, Rows, in_turn
 from caffe_scnn.engine.ops.finish import finish_of
 from caffe_scnn.engine.ops.phases import phase_planes, phase_taps, split_into
-from caffe_scnn.engine.packing import Run, Taps, convolution, stream
+from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
 from caffe_scnn.engine.panels import Copies, panel_convolution
 from caffe_scnn.engine.pitches import Walk
 from caffe_scnn.engine.tensor import Border, Float32, Tensor, outside, rows_of
@@ -78,7 +78,7 @@ class Matrix:
         tap = phase_taps(spec, planes) if strided else _plain_taps(spec, planes)
         order = np.argsort(tap)
         rows = Run(target.height, target.width, planes.pitch, target.pitch)
-        run = _run(rows, target)
+        run = _run(planes, target)
         span = int(np.ptp(tap % planes.plane))  # of phases, each has a plane
         placed = store_cycles(run.width, run.pitch, run.out_pitch)
         copies = Copies.of(tap[order], planes.pitch, planes.plane)
@@ -128,57 +128,19 @@ class ConvolutionOp(Op):
 
     def _build(self, matrix: Matrix, node: Node, context: Context) -> None:
         """Choose the tile, and pack the weights for it."""
-        spec, weights, taps, run = matrix.spec, matrix.weights(), matrix.taps, matrix.run
-        shape, base = matrix.shape, matrix.base
-        finish = finish_of(spec.bias, node.finish)
-        maps = 4 * (self.planes.channels * self.planes.plane + len(weights) * run.size)
-        near = maps <= NEAR_MAPS
-
-        def pack(tile: Tile) -> tuple[Kernel, int]:
-            if tile.op == "program":
-                return program_convolution(context.isa, weights, taps, run, finish, base)
-            if tile.op == "dense":
-                return dense_convolution(context.isa, tile, weights, taps, finish, base)
-            threads = self.threads
-            if tile.op == "panel":
-                return panel_convolution(
-                    context.isa,
-                    tile,
-                    weights,
-                    taps,
-                    matrix.copies,
-                    matrix.rows,
-                    finish,
-                    base=base,
-                    skip=context.unread,
-                    by_length=near,
-                    threads=threads,
-                )
-            streams = stream(weights, taps, tile.rows, tile.parts, context.unread, near, threads)
-            kernel = convolution(
-                context.isa,
-                tile.lanes,
-                streams,
-                taps,
-                run,
-                finish,
-                vectors=tile.vectors,
-                base=base,
-                threads=threads,
-            )
-            return kernel, streams.nbytes
-
+        spec, weights, shape = matrix.spec, matrix.weights(), matrix.shape
         size = self.target.height, self.target.width
         tiles = rank_tiles(
             context.isa, weights, spec.group, shape, context.unread, size, context.threads
         )
         tile = tiles[0]
         self.threads = threads_for(self.source.items * tile.cycles, context.threads)
+        pack = partial(self._pack, matrix, weights, finish_of(spec.bias, node.finish), context)
         if context.tuner:
             nonzeros = count_nonzeros(weights)
-            layer = f"{context.isa} {weights.shape} {spec.group} {shape} {run} {nonzeros}"
+            layer = f"{context.isa} {weights.shape} {spec.group} {shape} {matrix.run} {nonzeros}"
             more = []
-            vectors = run.vectors(tile.lanes)
+            vectors = matrix.run.vectors(tile.lanes)
             if context.codegen and can_program(context.isa, weights, context.unread, vectors):
                 more = [program_tile(context.isa)]
             tile = context.tuner.choose(
@@ -190,6 +152,34 @@ class ConvolutionOp(Op):
         self.convolution, self.weight_bytes = pack(tile)
         self.kernel = f"f32_{tile.kernel}__{context.isa}"
         self.why = tile.why
+
+    def _pack(
+        self, matrix: Matrix, weights: Float32, finish: Finish, context: Context, tile: Tile
+    ) -> tuple[Kernel, int]:
+        """Return the kernel object of a tile, and the bytes of its weights."""
+        isa, run, taps, base = context.isa, matrix.run, matrix.taps, matrix.base
+        if tile.op == "program":
+            return program_convolution(isa, weights, taps, run, finish, base)
+        if tile.op == "dense":
+            return dense_convolution(isa, tile, weights, taps, finish, base)
+        maps = 4 * (self.planes.channels * self.planes.plane + len(weights) * run.size)
+        near, threads, unread = maps <= NEAR_MAPS, self.threads, context.unread
+        if tile.op == "panel":
+            copies, rows, given = matrix.copies, matrix.rows, (unread, near, threads)
+            return panel_convolution(isa, tile, weights, taps, copies, rows, finish, base, *given)
+        streams = stream(weights, taps, tile.rows, tile.parts, unread, near, threads)
+        kernel = convolution(
+            isa,
+            tile.lanes,
+            streams,
+            taps,
+            run,
+            finish,
+            vectors=tile.vectors,
+            base=base,
+            threads=threads,
+        )
+        return kernel, streams.nbytes
 
     def _alone(self, kernel: Kernel) -> Callable[[], object]:
         """Return a run of a kernel on memory of its own, of the same layout."""
@@ -275,11 +265,12 @@ class ConvolutionOp(Op):
         return in_turn(split, convolved)
 
 
-def _run(rows: Run, target: Tensor) -> Run:
+def _run(planes: Tensor, target: Tensor) -> Run:
     """Return the flat run of a result; gaps that hold nothing are computed as if they did."""
-    if target.height == 1 or (not target.border.halo and rows.pitch == target.pitch):
-        return Run(1, rows.size, rows.size, rows.size)
-    return rows
+    run = Run(target.height, target.width, planes.pitch, target.pitch)
+    if target.height == 1 or (not target.border.halo and planes.pitch == target.pitch):
+        return Run(1, run.size, run.size, run.size)
+    return run
 
 
 def _taps(spec: ConvolutionSpec, tap: NDArray[np.int64], planes: Tensor) -> Taps:
