@@ -1,6 +1,10 @@
 # The convolution with single weights on panels: copies of pixels that no load reads across cache lines.
 
 
+# That offsets may count.
+DEF MOST_FLOATS = 1 << 40
+
+
 cdef class PanelCall
 
 
@@ -54,24 +58,30 @@ cdef class PanelConvolution:
         self.parts, self.base, self.keep = convolution.parts, base, (start, beyond)
         self.fill = <scnn_panel_fn>find("panel", isa).run
         if (min(rows, columns, height, width, pitch) < 1 or copies < 1
+                or find("panel", isa).lanes != convolution.lanes
                 or beyond.shape[0] != copies or min(beyond) < 0 or min(start) < 0
                 or np.min(source) < 0 or group.shape[0] != convolution.chunk.shape[0] - 1
                 or min(group) < 0 or max(group) >= source.shape[0]
                 or bound.shape[0] != self.parts + 1 or bound[0] != 0
                 or bound[self.parts] != source.shape[1] or np.diff(bound).min() < 0
-                or convolution.vectors != rows * columns
-                or convolution.places.vectors != self.strips() * height * columns):
+                or convolution.vectors != <object>rows * columns
+                or convolution.places.vectors != <object>self.strips() * height * columns):
             raise KernelError("the parts of a convolution on panels do not fit together")
         if convolution.table[columns] == NULL or convolution.program is not None:
             raise KernelError(f"no kernel for rows of {columns} vectors")
         self.panel.start, self.panel.beyond, self.panel.copies = &start[0], &beyond[0], copies
         self.panel.rows, self.panel.columns, self.panel.pitch = rows, columns, pitch
-        self.channel_floats = ((np.asarray(beyond) + rows).sum() * columns * convolution.lanes)
-        self.panel_floats = max(np.diff(bound)) * self.channel_floats
-        below = np.max(np.asarray(start) + pitch * np.asarray(beyond))
-        self.reach = (int(np.max(source)) + int(below) + (height - 1) * pitch
-                      + width * convolution.lanes)
-        if convolution.reach + rows * columns * convolution.lanes > self.panel_floats:
+        # in Python's numbers, which do not wrap
+        lines = sum(int(n) + rows for n in beyond)
+        size = int(np.diff(bound).max()) * lines * columns * convolution.lanes
+        below = max(int(a) + pitch * int(n) for a, n in zip(start, beyond, strict=True))
+        reach = (int(np.max(source)) + below + (height - 1) * <object>pitch
+                 + <object>width * convolution.lanes)
+        if max(size, reach) > MOST_FLOATS:
+            raise KernelError("a convolution on panels reaches outside its planes")
+        self.channel_floats, self.panel_floats = lines * columns * convolution.lanes, size
+        self.reach = reach
+        if convolution.reach > self.panel_floats - rows * columns * convolution.lanes:
             raise KernelError("a convolution reads outside its panel")
         self.panels = np.empty((0, 1), np.float32)
 
@@ -94,7 +104,7 @@ cdef class PanelConvolution:
         call.panels = self
         call.hold(memory, src, self.base, target, dst, residual, items, threads, halo)
         if (call.reads_outside(self.reach) or conv.top_channel >= dst.channels
-                or conv.places.outside(dst)):
+                or conv.places.outside(dst) or (halo and dst.height != self.height)):
             raise KernelError("a convolution on panels reaches outside its planes")
         return call
 
@@ -160,8 +170,7 @@ cdef class PanelCall(Operands):
         cdef PanelConvolution own = self.panels
         cdef Convolution conv = own.convolution
         cdef Planes dst = self.dst
-        cdef int ranges = 2 if own.height >= 2 * own.rows else 1
-        cdef int groups = 1, chunks = own.group.shape[0]
+        cdef int ranges = 1, groups = 1, chunks = own.group.shape[0]
         cdef int64_t task, item = self.src.item, added_item = self.added_item()
         cdef const float *x = self.input()
         cdef const float *added = self.added()
@@ -175,7 +184,9 @@ cdef class PanelCall(Operands):
                     own.share(conv, task, 1, 1, x, item, y, dst, added, added_item,
                               &panels[0, 0], &sums[0, 0], halo)
             return
-        if ranges == 1 and (chunks % self.threads == 0 or chunks >= FAIR * self.threads):
+        if own.height >= 2 * own.rows:  # each thread has rows for a tile of full height
+            ranges = self.threads
+        elif chunks % self.threads == 0 or chunks >= FAIR * self.threads:
             groups = self.threads
         else:
             ranges = self.threads

@@ -330,8 +330,8 @@ def panel_candidates(
     """List the tiles on panels that a layer can use; those of vectors as wide as a cache line gain.
 
     Long rows are cut into strips, into as few as can be or into twice as many, and input channels
-    into the fewest parts whose panels stay in the first-level cache. Parameters are those of
-    :func:`candidates`, and the height and width of the result.
+    into the fewest parts whose panels stay in the first-level cache, of one channel at least.
+    Parameters are those of :func:`candidates`, and the height and width of the result.
     """
     sizes, lanes = tile_sizes(isa)
     panel = shape.panel
@@ -341,12 +341,16 @@ def panel_candidates(
     channels, of_row = panel.channels // groups, -(-width // lanes)
     least = -(-of_row // max(sizes[1]))
     found = []
-    for strips in (least, 2 * least):
-        columns = -(-of_row // strips)
+    for columns in sorted({-(-of_row // strips) for strips in (least, 2 * least)}):
+        strips = -(-of_row // columns)
         heights = [n // columns for n in sizes[1] if not n % columns and n // columns <= height]
         rows = np.array(heights)
         lines = (panel.copies * rows + panel.beyond) * columns  # of a channel's panel
-        parts = np.clip(-(-channels * lines * LINE_BYTES // NEAR_BYTES), 1, channels)
+        parts = -(-channels // np.maximum(1, NEAR_BYTES // (lines * LINE_BYTES)))
+        few = parts <= PARTS[-1]
+        if not few.any():
+            continue
+        rows, lines, parts = rows[few], lines[few], parts[few]
         each = np.ones(len(rows), np.int64)
         aligned = Shape(strips * height * columns * lanes, channels, 0, PLACED)
         tiles = Candidates(

@@ -27,7 +27,11 @@ def cheapest(node: Node, cycles: dict[Form, float]) -> Form:
 
 
 def choose_forms(
-    program: Program, isa: str, bf16: Iterable[Form] = (), choose: Choice = cheapest
+    program: Program,
+    isa: str,
+    bf16: Iterable[Form] = (),
+    choose: Choice = cheapest,
+    threads: int = 1,
 ) -> None:
     """Let convolutions run in the form that is the fastest, in place.
 
@@ -39,6 +43,7 @@ def choose_forms(
         Those on the matrix unit that may be used.
     choose : callable
         Returns the form of a node, given the predicted cycles of each form that it may take.
+    threads : int
     """
     for node in program.nodes:
         spec = node.spec
@@ -52,7 +57,9 @@ def choose_forms(
         for form in forms:
             split = plan_split(form, matrix.channels, matrix.taps, matrix.run, matrix.plane)
             others[form] = items * split.cycles
-        node.form = choose(node, {"direct": items * _direct_cycles(node, matrix, isa), **others})
+        node.form = choose(
+            node, {"direct": items * _direct_cycles(node, matrix, isa, threads), **others}
+        )
 
 
 def _rounds_well(spec: ConvolutionSpec, form: Form) -> bool:
@@ -71,8 +78,9 @@ def _matrix(node: Node) -> Matrix:
     return Matrix.of(node.spec, planes, target)
 
 
-def _direct_cycles(node: Node, matrix: Matrix, isa: str) -> float:
+def _direct_cycles(node: Node, matrix: Matrix, isa: str, threads: int) -> float:
     """Predict the cycles of the direct form (one item)."""
     size = node.writes[0].shape[2], node.writes[0].shape[3]
-    tiles = rank_tiles(isa, matrix.weights(), matrix.spec.group, matrix.shape, None, size)
+    weights, groups = matrix.weights(), matrix.spec.group
+    tiles = rank_tiles(isa, weights, groups, matrix.shape, None, size, threads)
     return tiles[0].cycles

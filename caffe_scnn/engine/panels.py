@@ -142,9 +142,11 @@ def _chunks(
 
     Each chunk fills panels of its own. Returns the boundaries, and the group of each chunk.
     """
-    group = np.maximum(packed.channel[:: packed.rows], 0) // per_group
+    group = packed.channel // per_group
     groups = len(np.unique(group))
-    most = max(1, SUMS // (4 * tile.lanes * tile.vectors * packed.rows))
+    most = max(1, SUMS // (4 * tile.lanes * tile.vectors))
+    if tile.parts == 1:  # no sums wait
+        most = len(group)
     bounds = [0]
     for number in np.unique(group):
         begin, end = (int(n) for n in np.searchsorted(group, [number, number + 1]))

@@ -165,7 +165,7 @@ class Plan:
         """Return the values of every input side by side."""
         values = {}
         for name, tensor in self.inputs.items():
-            array = np.asarray(arrays[name], np.float32)
+            array = np.ascontiguousarray(arrays[name], np.float32)
             if array.shape != tensor.shape:
                 raise KernelError(f'input "{name}" is {tensor.shape}, not {array.shape}')
             # an output that was not copied lies where inputs are written
@@ -212,7 +212,7 @@ def build_plan(
     fuse(program)
     if not exact:
         timed = _timed_form(isa, threads, tuner) if tuner else cheapest
-        choose_forms(program, isa, bf16, timed)
+        choose_forms(program, isa, bf16, timed, threads)
     slice_up(program)
     join(program)
     memory = _Memory(program)
