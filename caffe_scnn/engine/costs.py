@@ -32,7 +32,7 @@ class Costs:
     them in 4x1 blocks (two cores of an AMD EPYC 9005, AVX-512 at full width): what the model
     chooses takes 1.02 times as long as the best tile on average, 1.10 at most (AVX2: 1.03 and
     1.19). Those of Intel's processors (two cores of a Xeon with AMX, 2 MB of second-level cache
-    each) are fitted to cold layers (:func:`~caffe_scnn.engine.timing.cold`): 1.03 and 1.15. What is
+    each) are fitted to cold layers (:func:`~caffe_scnn.engine.timing.cold`): 1.02 and 1.12. What is
     fitted is what is chosen, not single constants: some trade places. A cycle is 1/4100 µs on any
     machine. ``doctor --calibrate`` fits them to another one.
     """
@@ -60,12 +60,12 @@ class Bf16Costs:
     split: float  # taking a vector of 32 entries apart
     product: float  # of 16 channels, 32 entries and a vector of pixels
     store: float  # of 16 channels and a vector of pixels
-    weights: float  # of 16 channels and 32 entries, once a band: they come from afar
+    weights: float  # of 16 channels and 32 entries, once a band: in a net they come from memory
 
 
 BF16 = {
-    "bf16x3": Bf16Costs(split=600.0, product=90.0, store=360.0, weights=129.0),
-    "bf16x6": Bf16Costs(split=971.0, product=175.0, store=360.0, weights=188.0),
+    "bf16x3": Bf16Costs(split=600.0, product=90.0, store=360.0, weights=470.0),
+    "bf16x6": Bf16Costs(split=971.0, product=175.0, store=360.0, weights=700.0),
 }
 
 COSTS = {
@@ -94,20 +94,20 @@ COSTS = {
 COSTS_OF = {
     "GenuineIntel": {
         "avx512": Costs(
-            broadcast=0.08,
-            multiply_add=0.4,
-            latency=1.82,
-            entry=1.21,
-            block=2.96,
-            store=12.13,
-            partial=2.15,
-            near=0.1,
-            middle=0.1,
-            far=0.09,
-            crossing=0.51,
-            overlap=0.61,
-            panel=1.3,
-            dense=DenseCosts(multiply_add=0.755, entry=1.193, store=329.4),
+            broadcast=0.51,
+            multiply_add=0.63,
+            latency=3.53,
+            entry=0.63,
+            block=3.13,
+            store=6.82,
+            partial=2.17,
+            near=0.94,
+            middle=0.42,
+            far=0.88,
+            crossing=0.2,
+            overlap=1.48,
+            panel=0.87,
+            dense=DenseCosts(multiply_add=0.725, entry=1.145, store=247.0),
         ),
     },
 }
