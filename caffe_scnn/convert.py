@@ -128,7 +128,7 @@ def _selected(net: Net, phase: str, level: int, stages: Sequence[str], notes: li
 def _unchecked(net: Net, stored: StoredNet, allow_missing: bool) -> list[str]:
     """Check that the weights fit; where a layer is not understood, say so instead."""
     test = select_phase(net)
-    unknown = [field for layer in test for field in layer.unknown]
+    unknown = [field for layer in test for field in layer.unknown if not field.harmless]
     try:
         if unknown:
             raise UnsupportedLayer(str(unknown[0].error()))

@@ -11,7 +11,7 @@ from caffe_scnn.layers.base import Shape
 from caffe_scnn.layers.binding import Binding, bind
 from caffe_scnn.model.caffemodel import read_caffemodel
 from caffe_scnn.model.graph import Graph
-from caffe_scnn.model.net import Net, refuse_unknown
+from caffe_scnn.model.net import Net, refuse_fields, refuse_unknown
 from caffe_scnn.passes.select_phase import select_phase
 
 
@@ -63,15 +63,19 @@ def open_net(
 ) -> Net:
     """Read a net without weights and check its wiring; see :func:`load`."""
     net = select_phase(Net.read(prototxt), phase, level, stages)
-    for unknown in net.unknown:
-        raise unknown.error()
+    check_wiring(net, prototxt, phase)
+    return net
+
+
+def check_wiring(net: Net, prototxt: str | Path, phase: str) -> None:
+    """Refuse a net that Caffe would refuse, before any shape is known; see :func:`load`."""
+    refuse_fields(net.unknown)
     for layer in net.layers:
         layer_type(layer)  # an unknown type says more than its unknown parameters
         refuse_unknown(layer)
     if not net.layers:
         raise ModelError(f"{prototxt}: the net has no layers in phase {phase}")
     Graph(net)
-    return net
 
 
 def load_weights(

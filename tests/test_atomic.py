@@ -116,13 +116,47 @@ def test_overwriting_replaces_everything_or_nothing(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "old").touch()
-    with pytest.raises(Interrupted), output_directory(out, overwrite=True):
+    with pytest.raises(Interrupted), output_directory(out, True, {"old"}):
         raise Interrupted
     assert os.listdir(out) == ["old"]
-    with output_directory(out, overwrite=True) as folder:
+    with output_directory(out, True, {"old"}) as folder:
         (folder / "new").touch()
     assert os.listdir(out) == ["new"]
     assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("foreign", ["thesis.txt", "folder/"])
+def test_overwriting_deletes_nothing_that_others_wrote(tmp_path: Path, foreign: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "ours").touch()
+    place = out / foreign
+    place.mkdir() if foreign.endswith("/") else place.touch()
+    with (
+        pytest.raises(OutputError, match=rf"would delete .*\({foreign.strip('/')}\)"),
+        output_directory(out, True, {"ours", "folder"}),
+    ):
+        pytest.fail("the block must not run")
+    assert len(os.listdir(out)) == 2 and os.listdir(tmp_path) == ["out"]
+
+
+def test_overwriting_leaves_the_folder_one_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out" / "deep").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "out" / "deep")
+    for place in (".", "..", "../.."):
+        with pytest.raises(OutputError, match="you are in"), output_directory(place, True):
+            pytest.fail("the block must not run")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_came_meanwhile_is_not_replaced(tmp_path: Path, overwrite: bool) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(OutputError), output_directory(out, overwrite, {"a"}):
+        out.mkdir()
+        (out / "other").touch()
+    assert os.listdir(tmp_path) == ["out"] and os.listdir(out) == ["other"]
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -322,12 +324,29 @@ def test_an_existing_folder_is_kept_unless_it_may_be_replaced(
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "precious").write_text("mine")
+    (out / "recipe.toml").write_text("before")
     arguments = (command, model.prototxt, model.caffemodel, "-o", out)
     assert "--overwrite" in refusal(*arguments)
-    assert os.listdir(out) == ["precious"]
+    assert os.listdir(out) == ["recipe.toml"]
     assert call(*arguments, "--overwrite").exit_code == 0
-    assert "precious" not in os.listdir(out)
+    assert {"deploy.prototxt", "weights.caffemodel"} <= {*os.listdir(out)}
+    assert command == "compress" or "recipe.toml" not in os.listdir(out)
+    (out / "precious").write_text("mine")
+    assert "precious" in refusal(*arguments, "--overwrite")
+    assert (out / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", ["convert", "compress"])
+@pytest.mark.parametrize("above", [False, True])
+def test_the_model_that_is_read_is_never_replaced(
+    model: ModelFiles, command: str, above: bool
+) -> None:
+    folder = model.folder.parent if above else model.folder
+    before = sorted(model.folder.iterdir())
+    assert "is read" in refusal(
+        command, model.prototxt, model.caffemodel, "-o", folder, "--overwrite"
+    )
+    assert sorted(model.folder.iterdir()) == before
 
 
 @pytest.mark.parametrize("command", ["convert", "compress"])
@@ -480,6 +499,42 @@ def test_a_misspelt_field_is_named_with_its_line_and_neighbour(
     line = refusal("info", path)
     assert "typo.prototxt:7:" in line
     assert "did you mean num_output?" in line
+
+
+def test_info_shows_what_does_not_depend_on_an_unknown_type(
+    model: ModelFiles, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.prototxt"
+    own = 'layer { name: "own" type: "MyOwn" bottom: "conv1" top: "own" }\n'
+    after = 'layer { name: "after" type: "ReLU" bottom: "own" top: "after" }\n'
+    path.write_text(TINY + own + after)
+    text = call("info", path, model.caffemodel).output
+    assert 'unknown layer type "MyOwn"' in text
+    found = answer("info", path, model.caffemodel)
+    whole = answer("info", model.prototxt, model.caffemodel)
+    assert found["total"] == whole["total"] and found["layers"][:-2] == whole["layers"]
+    assert [row["macs"] for row in found["layers"][-2:]] == [None, None]
+    assert list(found["not_understood"]) == ["own"]
+    shapes = answer("info", path)
+    assert shapes["total"]["params"] == whole["total"]["params"]
+
+
+def test_fields_that_say_how_a_fork_computes_are_let_through(
+    model: ModelFiles, tmp_path: Path
+) -> None:
+    path = tmp_path / "intel.prototxt"
+    layer = TINY.replace('name: "conv1"', 'name: "conv1" engine: "MKLDNN"', 1)
+    path.write_text('engine: "MKL2017"\n' + layer)
+    assert "not_understood" not in answer("info", path, model.caffemodel)
+    assert call("compress", path, model.caffemodel, "-o", tmp_path / "c").exit_code == 0
+    assert 'engine: "MKLDNN"' in (tmp_path / "c" / "deploy.prototxt").read_text()
+
+
+def test_a_net_comes_through_a_pipe(model: ModelFiles) -> None:
+    command = [sys.executable, "-m", "caffe_scnn", "info", "/dev/stdin", "--json"]
+    given = model.prototxt.read_bytes()
+    ran = subprocess.run(command, input=given, capture_output=True, check=True)
+    assert json.loads(ran.stdout)["total"]["macs"] > 0
 
 
 def error_cases() -> list[str]:

@@ -21,11 +21,14 @@ class ModelFiles:
         What it is called in reports, and below an output folder.
     prototxt, caffemodel : Path, optional
         None where there is none.
+    problem : str, optional
+        Why it is not clear which files are meant.
     """
 
     name: str
     prototxt: Path | None
     caffemodel: Path | None
+    problem: str | None = None
 
     @classmethod
     def of(cls, prototxt: Path, caffemodel: Path | None = None) -> ModelFiles:
@@ -58,16 +61,22 @@ def find_models(pattern: str) -> list[ModelFiles]:
     Raises
     ------
     ModelError
-        Nothing matches, or several caffemodels could belong to a prototxt.
+        Nothing matches.
     """
     prototxts = _prototxts(pattern)
     if not prototxts:
         raise ModelError(f'--models "{pattern}": matches no prototxt and no folder with one')
     common = Path(os.path.commonpath([path.parent for path in prototxts]))
-    return [
-        ModelFiles(path.relative_to(common).with_suffix("").as_posix(), path, find_caffemodel(path))
-        for path in prototxts
-    ]
+    return [_with_caffemodel(path, common) for path in prototxts]
+
+
+def _with_caffemodel(path: Path, common: Path) -> ModelFiles:
+    """Pair a prototxt; where several caffemodels could be meant, say so when it is its turn."""
+    name = path.relative_to(common).with_suffix("").as_posix()
+    try:
+        return ModelFiles(name, path, find_caffemodel(path))
+    except ModelError as error:
+        return ModelFiles(name, path, None, str(error))
 
 
 def find_caffemodel(prototxt: Path) -> Path | None:

@@ -26,7 +26,7 @@ from caffe_scnn.cli.opening import Opening, opening_options, threads_option
 from caffe_scnn.cli.preprocessing import Preprocessing, preprocessing_options
 from caffe_scnn.cli.progress import progress
 from caffe_scnn.cli.wishes import Wishes, wishes_options
-from caffe_scnn.cli.writing import Destination, destination_options
+from caffe_scnn.cli.writing import RECIPE, Destination, destination_options
 from caffe_scnn.decompose import Compression, Journal, Recipe, compress, plan
 from caffe_scnn.decompose.carry_out import targets_of
 from caffe_scnn.errors import CaffeScnnError
@@ -35,8 +35,6 @@ from caffe_scnn.evaluate.benchmark import compare_speed
 from caffe_scnn.model.net import Net
 from caffe_scnn.report import Report
 from caffe_scnn.save import CAFFEMODEL, save
-
-RECIPE = "recipe.toml"
 
 
 @click.command(

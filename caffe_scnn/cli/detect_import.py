@@ -11,6 +11,7 @@ from caffe_scnn.cli.front_door import examples
 from caffe_scnn.cli.integers import INTEGERS
 from caffe_scnn.cli.models import FILE, Output, output_options
 from caffe_scnn.cli.opening import Opening, opening_options
+from caffe_scnn.detect.model_folder import FILES
 from caffe_scnn.detect.spp_net_import import RELEASED_SCALES, import_spp_net
 from caffe_scnn.model.atomic import output_directory
 from caffe_scnn.report import Report
@@ -36,7 +37,11 @@ from caffe_scnn.report import Report
 @click.option(
     "-o", "--output", "out", type=FILE, metavar="DIR", required=True, help="Folder to write."
 )
-@click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace the folder if it exists and holds nothing but a detector.",
+)
 @opening_options
 @output_options
 def command(
@@ -56,7 +61,7 @@ def command(
     is brought into the current form.
     """
     backbone = opening.load(ModelFiles.of(prototxt, caffemodel))
-    with output_directory(out, overwrite) as folder:
+    with output_directory(out, overwrite, FILES) as folder:
         model = import_spp_net(spp_model, backbone, blob, scales)
         model.write(folder)
     settings = model.settings

@@ -20,7 +20,7 @@ from caffe_scnn.cli.steps import Steps
 from caffe_scnn.cli.voc_classes import classes_option
 from caffe_scnn.detect.detector import Running
 from caffe_scnn.detect.mining import MiningSettings
-from caffe_scnn.detect.model_folder import DetectorSettings
+from caffe_scnn.detect.model_folder import FILES, DetectorSettings
 from caffe_scnn.detect.proposals import MINIMUM_SIDE, make_proposer
 from caffe_scnn.detect.samples import TrainingSet, training_pictures
 from caffe_scnn.detect.spp_pool import POOLINGS
@@ -226,7 +226,11 @@ training_options = grouped(
 @click.argument("caffemodel", type=FILE)
 @data_options
 @click.option("-o", "--output", "out", type=FILE, metavar="DIR", required=True, help="To write.")
-@click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace the folder if it exists and holds nothing but a detector.",
+)
 @map_options
 @recall_option
 @click.option(
@@ -268,7 +272,7 @@ def command(
     The convolutions stay as they are. The result is a folder of plain Caffe models, arrays and
     settings; see docs/detection.md. Killed and called again, the training goes on where it was.
     """
-    check_free(out, overwrite)
+    check_free(out, overwrite, FILES)
     begun = time.perf_counter()
     work = work or out.with_name(f"{out.name}.training")
     kit = Devkit.open(data.devkit, data.year)
@@ -281,6 +285,7 @@ def command(
         training,
         recall,
     )
+    plan.parts(threads)  # a wrong blob is to be found before the first picture
     with Steps() as steps:
         advance = steps.begin("windows", len(kit.image_ids(data.image_set)))
         pictures = []
@@ -292,7 +297,7 @@ def command(
             model, samples = train_detector(
                 plan, TrainingSet(kit, pictures), work, running, steps.begin
             )
-    with output_directory(out, overwrite) as folder:
+    with output_directory(out, overwrite, FILES) as folder:
         model.write(folder)
     found = {
         "detector": str(out),

@@ -21,6 +21,7 @@ from caffe_scnn.cli.grouped import grouped
 from caffe_scnn.cli.models import FILE, Models, takes_models
 from caffe_scnn.cli.opening import Opening, opening_options, threads_option
 from caffe_scnn.cli.preprocessing import Preprocessing, preprocessing_options
+from caffe_scnn.cli.writing import RECIPE
 from caffe_scnn.engine import Executor, FlushToZero
 from caffe_scnn.errors import CaffeScnnError, OutputError
 from caffe_scnn.layers.summary import summarize
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from caffe_scnn.finetune.team import Team
     from caffe_scnn.finetune.trainer import Trainer
 
-RECIPE, CURVES = "recipe.toml", "curves.svg"
+CURVES = "curves.svg"
 EVERY = 10  # of so many images the last one is held back
 SHOWN = 8  # rows of the log that the report shows
 
@@ -94,10 +95,8 @@ class Place:
         if folder.exists() and not folder.is_dir():
             raise OutputError(f"{folder}: exists and is not a folder; choose another name")
         if folder.is_dir() and any(folder.iterdir()) and not (self.resume or self.overwrite):
-            raise OutputError(
-                f"{folder}: the folder is not empty; --resume goes on with the training in it, "
-                "--overwrite begins anew"
-            )
+            on = "--resume goes on with the training in it, " * (folder / FILE_NAME).is_file()
+            raise OutputError(f"{folder}: the folder is not empty; {on}--overwrite begins anew")
 
 
 @click.command(

@@ -15,8 +15,10 @@ from caffe_scnn.cli.opening import Opening, opening_options, threads_option
 from caffe_scnn.engine import Executor
 from caffe_scnn.evaluate.arrays import input_shapes
 from caffe_scnn.evaluate.benchmark import fill_randomly
-from caffe_scnn.layers.summary import LayerSummary, NetSummary, summarize
-from caffe_scnn.model.caffemodel import LayerCount, count_caffemodel
+from caffe_scnn.layers.binding import attach
+from caffe_scnn.layers.shapes import not_understood
+from caffe_scnn.layers.summary import LayerSummary, NetSummary, summarize, summarize_known
+from caffe_scnn.model.caffemodel import LayerCount, count_caffemodel, read_caffemodel
 from caffe_scnn.model.net import Net
 from caffe_scnn.preprocess import FILE_NAME, Preprocess, Transformer
 from caffe_scnn.report import Column, Report, Table
@@ -122,9 +124,39 @@ def describe(model: ModelFiles, opening: Opening) -> Report:
     """Describe a net, or a caffemodel that is given in the prototxt's place."""
     if model.prototxt is not None and model.caffemodel is None and is_binary(model.prototxt):
         return stored_report(count_caffemodel(model.prototxt))
-    net = opening.load(model)
+    net = opening.layers(model)
+    if not_understood(net):
+        return part_report(net, model.caffemodel)
+    opening.complete(model, net)
     report = net_report(summarize(net), weights=model.caffemodel is not None)
     return _with_preprocessing(report, model, net)
+
+
+def part_report(net: Net, caffemodel: Path | None) -> Report:
+    """Make the report of a net of which some layers are not understood: their rows have gaps."""
+    if caffemodel is not None:
+        attach(net, read_caffemodel(caffemodel))
+    found, weights = summarize_known(net), caffemodel is not None
+    gaps: dict[str, Any] = dict.fromkeys(column.key for column in NET_COLUMNS)
+    rows = [
+        _row(found.rows[layer], weights)
+        if layer in found.rows
+        else {
+            **gaps,
+            "name": layer.name,
+            "type": layer.type,
+            "bottoms": list(layer.bottoms),
+            "tops": list(layer.tops),
+        }
+        for layer in net
+    ]
+    total = _row(found.total, weights)
+    report = _report(NET_COLUMNS, rows, {key: total[key] for key in TOTALS})
+    reasons = {layer.name: reason for layer, reason in found.reasons.items()}
+    said = [f"not understood: {reason}" for reason in reasons.values()]
+    said.append("The total counts the layers that have a shape here.")
+    data = {**report.data, "not_understood": reasons}
+    return Report(data, (*report.parts, "\n".join(said)))
 
 
 def _with_preprocessing(report: Report, model: ModelFiles, net: Net) -> Report:
@@ -145,7 +177,12 @@ def _with_preprocessing(report: Report, model: ModelFiles, net: Net) -> Report:
 
 
 def is_binary(path: Path) -> bool:
-    """Tell a caffemodel from a prototxt by a control byte near the start, whatever its name."""
+    """Tell a caffemodel from a prototxt by a control byte near the start, whatever its name.
+
+    What can be read only once, such as a pipe, is taken for a prototxt.
+    """
+    if path.exists() and not path.is_file():
+        return False
     with path.open("rb") as file:
         start = file.read(4096)
     return any(byte < 32 and byte not in b"\t\n\r\f\v" for byte in start)

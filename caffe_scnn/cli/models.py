@@ -71,6 +71,8 @@ class Models:
 
     def _run_all(self, action: Callable[[ModelFiles], Report]) -> list[Outcome]:
         def checked(model: ModelFiles) -> Report:
+            if model.problem is not None:
+                raise ModelError(model.problem)
             if self.needs_weights and model.caffemodel is None:
                 raise ModelError(f"{model.prototxt}: found no caffemodel beside it")
             return action(model)

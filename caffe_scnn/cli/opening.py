@@ -11,8 +11,9 @@ from caffe_scnn.batch import ModelFiles
 from caffe_scnn.cli.grouped import grouped
 from caffe_scnn.errors import ModelError
 from caffe_scnn.layers.base import Shape
-from caffe_scnn.loading import load
+from caffe_scnn.loading import check_wiring, load_weights
 from caffe_scnn.model.net import Net
+from caffe_scnn.passes.select_phase import select_phase
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,22 @@ class Opening:
 
     def load(self, model: ModelFiles) -> Net:
         """Read the files of a model, select the phase and bind the weights."""
+        return self.complete(model, self.layers(model))
+
+    def layers(self, model: ModelFiles) -> Net:
+        """Read the layers of a model's prototxt; nothing is checked."""
         if model.prototxt is None:
             raise ModelError(f"{model.name}: there is no prototxt")
-        return load(
-            model.prototxt,
-            model.caffemodel,
-            phase=self.phase or "TEST",
-            level=self.level or 0,
-            stages=self.stages,
-            allow_missing=self.allow_missing,
-            inputs=dict(self.shapes),
-        )
+        net = Net.read(model.prototxt)
+        net = select_phase(net, self.phase or "TEST", self.level or 0, self.stages)
+        net.input_shapes.update(dict(self.shapes))
+        return net
+
+    def complete(self, model: ModelFiles, net: Net) -> Net:
+        """Check the layers of a model, and bind the weights."""
+        check_wiring(net, model.prototxt or "", self.phase or "TEST")
+        load_weights(net, model.caffemodel, allow_missing=self.allow_missing)
+        return net
 
     def or_else(self, phase: str | None, level: int | None, stages: tuple[str, ...]) -> Opening:
         """Take over what was not given here."""

@@ -12,8 +12,13 @@ import click
 from caffe_scnn.batch import ModelFiles
 from caffe_scnn.cli.grouped import grouped
 from caffe_scnn.cli.models import FILE
+from caffe_scnn.errors import OutputError
 from caffe_scnn.model.atomic import output_directory
 from caffe_scnn.preprocess import FILE_NAME, Preprocess
+from caffe_scnn.save import CAFFEMODEL, PROTOTXT
+
+RECIPE = "recipe.toml"
+OURS = frozenset({PROTOTXT, CAFFEMODEL, FILE_NAME, RECIPE})  # that a command may have written
 
 
 @dataclass(frozen=True)
@@ -26,11 +31,19 @@ class Destination:
     @contextmanager
     def folder(self, place: Path, model: ModelFiles) -> Iterator[Path]:
         """Yield a folder that becomes ``place`` at the end, with the model's preprocess.toml."""
-        with output_directory(place, self.overwrite) as folder:
+        self._keep(place, model)
+        with output_directory(place, self.overwrite, OURS) as folder:
             if (model.folder / FILE_NAME).exists():
                 settings = Preprocess.beside(model.folder)
                 (folder / FILE_NAME).write_text(settings.text(place), encoding="utf-8")
             yield folder
+
+    def _keep(self, place: Path, model: ModelFiles) -> None:
+        """Refuse to replace the folder that a model is read from."""
+        target = place.resolve()
+        for path in (model.prototxt, model.caffemodel):
+            if path is not None and place.is_dir() and target in path.resolve().parents:
+                raise OutputError(f"{place}: holds {path}, which is read; choose another folder")
 
 
 destination_options = grouped(
@@ -45,5 +58,9 @@ destination_options = grouped(
         required=True,
         help="Folder to write; with --models one folder below it for each model.",
     ),
-    click.option("--overwrite", is_flag=True, help="Replace the folder if it exists."),
+    click.option(
+        "--overwrite",
+        is_flag=True,
+        help="Replace the folder if it exists and holds nothing but a model.",
+    ),
 )

@@ -288,7 +288,7 @@ def _claim(folder: Path, job: Job) -> None:
         if path.read_text(encoding="utf-8") != job.key():
             raise OutputError(
                 f"{folder}: holds detections of another model or other settings; choose another "
-                "folder, or use --overwrite"
+                "folder, or remove this one"
             )
         return
     with suppress(OSError):  # the message comes from atomic_write

@@ -23,10 +23,14 @@ from caffe_scnn.model.atomic import atomic_write
 from caffe_scnn.model.caffemodel import write_caffemodel
 from caffe_scnn.model.net import Net
 from caffe_scnn.model.toml import parse_toml, read_toml
-from caffe_scnn.preprocess import Preprocess
+from caffe_scnn.preprocess import FILE_NAME, Preprocess
 
 SETTINGS, HEADS = "detect.toml", "heads.npz"
 BACKBONE, FC = "backbone", "fc"
+FILES = frozenset(
+    {SETTINGS, HEADS, FILE_NAME}
+    | {f"{name}.{kind}" for name in (BACKBONE, FC) for kind in ("prototxt", "caffemodel")}
+)
 PAPER_SCALES = (480, 576, 688, 864, 1200)
 
 

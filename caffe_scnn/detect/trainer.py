@@ -50,6 +50,29 @@ class Plan:
     training: TrainSettings
     recall: float | None = None
 
+    def parts(self, threads: int | None) -> tuple[Backbone, Net | None]:
+        """Cut the net where the settings say: the convolutions, and fully connected layers.
+
+        Raises
+        ------
+        ModelError
+            The blobs are not in the net, or do not fit the settings.
+        """
+        settings = self.settings
+        backbone = Backbone(
+            self.net,
+            settings.blob,
+            self.preprocess,
+            rounding=settings.rounding,
+            threads=threads,
+        )
+        if self.fc_blob is None:
+            return backbone, None
+        pooled = backbone.channels * sum(level * level for level in settings.levels)
+        fc = cut_fc_net(self.net, self.fc_blob, pooled)
+        fc_values(fc, pooled)
+        return backbone, fc
+
 
 def train_detector(
     plan: Plan, data: TrainingSet, work: Path, running: Running, notify: Notify
@@ -80,20 +103,8 @@ def train_detector(
         The work folder cannot be written, or holds another training.
     """
     settings = plan.settings
-    backbone = Backbone(
-        plan.net,
-        settings.blob,
-        plan.preprocess,
-        rounding=settings.rounding,
-        threads=running.threads,
-    )
-
-    pooled = backbone.channels * sum(level * level for level in settings.levels)
-    fc = cut_fc_net(plan.net, plan.fc_blob, pooled) if plan.fc_blob is not None else None
-    layers = []
-    if fc is not None:
-        fc_values(fc, pooled)
-        layers = [Fc(Executor(fc, threads=running.threads))]
+    backbone, fc = plan.parts(running.threads)
+    layers = [Fc(Executor(fc, threads=running.threads))] if fc is not None else []
     cache = ContentCache(work / "maps", running.cache_limit)
     pyramid = Pyramid(backbone, settings.scales, cache)
     training = Training(

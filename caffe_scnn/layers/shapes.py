@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from caffe_scnn.errors import ModelError
+from caffe_scnn.errors import FormatError, ModelError, UnsupportedLayer
 from caffe_scnn.layers import layer_type
 from caffe_scnn.layers.base import LayerType, Param, Shape, count, refuse
 from caffe_scnn.model.graph import Graph
-from caffe_scnn.model.net import Layer, Net
+from caffe_scnn.model.net import Layer, Net, refuse_unknown
 from caffe_scnn.proto import caffe_pb2 as pb
 
 LARGEST_BLOB = 2**31 - 1  # values; Caffe counts in int
@@ -49,27 +49,93 @@ def infer_shapes(net: Net, inputs: Mapping[str, Shape] | None = None) -> Shapes:
     UnsupportedLayer
         A layer type is not known.
     """
-    wanted = {**net.input_shapes, **(inputs or {})}
-    given = {name: tuple(int(n) for n in shape) for name, shape in wanted.items()}
-    unused = set(given)
-    Graph(net)
-    shapes, shared = Shapes(), _SharedParams()
+    building = _Building(net, inputs)
     for layer in net.layers:
-        kind = layer_type(layer)
+        building.add(layer)
+    return building.finished()
+
+
+def infer_known(
+    net: Net, inputs: Mapping[str, Shape] | None = None
+) -> tuple[Shapes, dict[Layer, str]]:
+    """Propagate shapes as far as layers are understood.
+
+    Returns
+    -------
+    Shapes
+        Without layers that are not understood, and all that read what those make.
+    dict of Layer to str
+        Why a layer is not understood: its type is unknown, or a field may change what it computes.
+
+    Raises
+    ------
+    ModelError
+        As :func:`infer_shapes`.
+    """
+    building, reasons = _Building(net, inputs), not_understood(net)
+    known = building.shapes.blobs
+    for layer in net.layers:
+        if layer in reasons or any(bottom not in known for bottom in layer.bottoms):
+            for top in layer.tops:
+                known.pop(top, None)  # in place
+        else:
+            building.add(layer)
+    return building.finished(), reasons
+
+
+def not_understood(net: Net) -> dict[Layer, str]:
+    """Return the layers that cannot be run, and why: their type is unknown, or a fork's field.
+
+    Raises
+    ------
+    FormatError
+        A layer has a field that no fork is known to have: it is misspelt.
+    """
+    reasons = {}
+    for layer in net.layers:
+        try:
+            layer_type(layer)
+            refuse_unknown(layer)
+        except UnsupportedLayer as error:
+            reasons[layer] = str(error)
+        except FormatError as error:
+            if not all(field.fork for field in layer.unknown):
+                raise
+            reasons[layer] = str(error)
+    return reasons
+
+
+class _Building:
+    """The shapes of a net, layer by layer."""
+
+    def __init__(self, net: Net, inputs: Mapping[str, Shape] | None) -> None:
+        wanted = {**net.input_shapes, **(inputs or {})}
+        self._given = {name: tuple(int(n) for n in shape) for name, shape in wanted.items()}
+        self._unused = set(self._given)
+        self._shared = _SharedParams()
+        self.shapes = Shapes()
+        Graph(net)
+
+    def add(self, layer: Layer) -> None:
+        """Infer one layer, behind those it reads."""
+        shapes, kind = self.shapes, layer_type(layer)
         bottoms = [shapes.blobs[bottom] for bottom in layer.bottoms]
         _check_arity(layer, kind)
         _check_in_place(layer, kind)
-        tops = kind.infer(layer, bottoms) if bottoms else kind.feed(layer, given)
+        tops = kind.infer(layer, bottoms) if bottoms else kind.feed(layer, self._given)
         if not bottoms:
-            unused -= set(layer.tops)
+            self._unused -= set(layer.tops)
         for top, shape in zip(layer.tops, tops, strict=True):
             _check_extent(layer, top, shape)
-        shared.check(layer, kind.params(layer, bottoms))
+        self._shared.check(layer, kind.params(layer, bottoms))
         shapes.bottoms[layer], shapes.tops[layer] = bottoms, tops
         shapes.blobs.update(zip(layer.tops, tops, strict=True))
-    if unused:
-        raise ModelError(f'"{min(unused)}" is not an input of the net')
-    return shapes
+
+    def finished(self) -> Shapes:
+        """Return the shapes; all that were given must have been those of inputs."""
+        if self._unused:
+            raise ModelError(f'"{min(self._unused)}" is not an input of the net')
+        return self.shapes
 
 
 def _check_arity(layer: Layer, kind: LayerType) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from caffe_scnn.layers import layer_type
 from caffe_scnn.layers.base import Shape
 from caffe_scnn.layers.nonzeros import count_nonzeros
-from caffe_scnn.layers.shapes import infer_shapes
-from caffe_scnn.model.net import Net
+from caffe_scnn.layers.shapes import Shapes, infer_known, infer_shapes
+from caffe_scnn.model.net import Blob, Layer, Net
 
 
 @dataclass(frozen=True)
@@ -68,26 +70,77 @@ def summarize(net: Net, inputs: Mapping[str, Shape] | None = None) -> NetSummary
         The net cannot be built.
     """
     shapes = infer_shapes(net, inputs)
-    rows: list[LayerSummary] = []
-    distinct: dict[int, tuple[int, int]] = {}
-    for layer in net.layers:
-        kind, bottoms, tops = layer_type(layer), shapes.bottoms[layer], shapes.tops[layer]
-        sizes = [(blob.size, count_nonzeros(blob)) for blob in layer.blobs]
-        distinct.update({id(blob): size for blob, size in zip(layer.blobs, sizes, strict=True)})
-        rows.append(
-            LayerSummary(
-                layer.name,
-                layer.type,
-                tuple(layer.bottoms),
-                tuple(layer.tops),
-                tops[0] if tops else (),
-                kind.macs(layer, bottoms),
-                kind.nonzero_macs(layer, bottoms),
-                sum(size for size, _ in sizes),
-                sum(nonzeros for _, nonzeros in sizes),
-            )
-        )
-    total = LayerSummary(
+    rows = [_row(layer, shapes) for layer in net.layers]
+    blobs = {id(blob): blob for layer in net.layers for blob in layer.blobs}.values()
+    return NetSummary(rows, _total(rows, [_size(blob) for blob in blobs]))
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """What is known of a net with layers that are not understood.
+
+    Attributes
+    ----------
+    rows : dict of Layer to LayerSummary
+        Without those layers, and those that read what they make.
+    total : LayerSummary
+        Of these rows.
+    reasons : dict of Layer to str
+        Why a layer is not understood.
+    """
+
+    rows: dict[Layer, LayerSummary]
+    total: LayerSummary
+    reasons: dict[Layer, str]
+
+
+def summarize_known(net: Net, inputs: Mapping[str, Shape] | None = None) -> PartSummary:
+    """Count what the layers cost that are understood.
+
+    Parameters
+    ----------
+    net : Net
+        Phase selected. Layers without blobs get those that their type has, of ones.
+    inputs : mapping of str to shape, optional
+
+    Raises
+    ------
+    ModelError
+        The net cannot be built.
+    """
+    shapes, reasons = infer_known(net, inputs)
+    for layer in shapes.tops:
+        if not layer.blobs:
+            params = layer_type(layer).params(layer, shapes.bottoms[layer])
+            layer.blobs = [np.ones(param.shape, np.float32) for param in params]
+    rows = {layer: _row(layer, shapes) for layer in shapes.tops}
+    sizes = [_size(blob) for layer in rows for blob in layer.blobs]
+    return PartSummary(rows, _total(list(rows.values()), sizes), reasons)
+
+
+def _row(layer: Layer, shapes: Shapes) -> LayerSummary:
+    kind, bottoms, tops = layer_type(layer), shapes.bottoms[layer], shapes.tops[layer]
+    sizes = [_size(blob) for blob in layer.blobs]
+    return LayerSummary(
+        layer.name,
+        layer.type,
+        tuple(layer.bottoms),
+        tuple(layer.tops),
+        tops[0] if tops else (),
+        kind.macs(layer, bottoms),
+        kind.nonzero_macs(layer, bottoms),
+        sum(size for size, _ in sizes),
+        sum(nonzeros for _, nonzeros in sizes),
+    )
+
+
+def _size(blob: Blob) -> tuple[int, int]:
+    """Return values and non-zeros."""
+    return blob.size, count_nonzeros(blob)
+
+
+def _total(rows: list[LayerSummary], sizes: list[tuple[int, int]]) -> LayerSummary:
+    return LayerSummary(
         "total",
         "",
         (),
@@ -95,7 +148,6 @@ def summarize(net: Net, inputs: Mapping[str, Shape] | None = None) -> NetSummary
         (),
         sum(row.macs for row in rows),
         sum(row.nonzero_macs for row in rows),
-        sum(size for size, _ in distinct.values()),
-        sum(nonzeros for _, nonzeros in distinct.values()),
+        sum(size for size, _ in sizes),
+        sum(nonzeros for _, nonzeros in sizes),
     )
-    return NetSummary(rows, total)

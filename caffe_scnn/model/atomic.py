@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -69,8 +69,16 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
 
 
-def check_free(path: Path, overwrite: bool) -> None:
+def check_free(path: Path, overwrite: bool, ours: Collection[str] = ()) -> None:
     """Refuse a place for an output folder that is taken; long commands ask before they begin.
+
+    Parameters
+    ----------
+    path : Path
+    overwrite : bool
+        An existing folder may be replaced, if it holds nothing but ...
+    ours : collection of str
+        ... files of these names.
 
     Raises
     ------
@@ -78,15 +86,32 @@ def check_free(path: Path, overwrite: bool) -> None:
         The folder exists and may not be replaced, or something else has its name.
     """
     if path.is_dir() and overwrite:
-        return
-    if path.is_dir():
+        _check_replaceable(path, ours)
+    elif path.is_dir():
         raise OutputError(f"{path}: the folder exists already; choose another or use --overwrite")
-    if path.exists() or path.is_symlink():
+    elif path.exists() or path.is_symlink():
         raise OutputError(f"{path}: exists and is not a folder; choose another name")
 
 
-def _swap(temporary: Path, path: Path) -> None:
+def _check_replaceable(path: Path, ours: Collection[str]) -> None:
+    """Refuse to replace a folder that somebody stands in, or that holds what is not ours."""
+    here, target = Path.cwd(), path.resolve()
+    if target == here or target in here.parents:
+        raise OutputError(f"{path}: holds the folder you are in; choose another name")
+    foreign = sorted(
+        entry.name for entry in path.iterdir() if entry.name not in ours or entry.is_dir()
+    )
+    if foreign:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise OutputError(
+            f"{path}: --overwrite would delete what this command does not write "
+            f"({', '.join(foreign[:3])}{more}); move that, or choose another folder"
+        )
+
+
+def _swap(temporary: Path, path: Path, overwrite: bool, ours: Collection[str]) -> None:
     """Put ``temporary`` in the place of ``path``; the old folder goes only when that worked."""
+    check_free(path, overwrite, ours)  # again: others may have written there meanwhile
     old = _sibling(path)
     if path.exists():
         path.rename(old)
@@ -100,7 +125,9 @@ def _swap(temporary: Path, path: Path) -> None:
 
 
 @contextmanager
-def output_directory(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+def output_directory(
+    path: str | Path, overwrite: bool = False, ours: Collection[str] = ()
+) -> Iterator[Path]:
     """Build a folder that appears as ``path`` only when the block ends without an error.
 
     Parameters
@@ -108,7 +135,9 @@ def output_directory(path: str | Path, overwrite: bool = False) -> Iterator[Path
     path : str or Path
         The folder to make; missing parents are made too.
     overwrite : bool
-        Replace an existing folder, with everything in it.
+        Replace an existing folder, if it holds nothing but ...
+    ours : collection of str
+        ... files of these names.
 
     Yields
     ------
@@ -118,16 +147,16 @@ def output_directory(path: str | Path, overwrite: bool = False) -> Iterator[Path
     Raises
     ------
     OutputError
-        The folder exists and ``overwrite`` is false, or the place cannot be written.
+        The folder exists and may not be replaced, or the place cannot be written.
     """
     target = Path(os.path.realpath(path))
-    check_free(target, overwrite)
+    check_free(target, overwrite, ours)
     temporary = _sibling(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
         yield temporary
-        _swap(temporary, target)
+        _swap(temporary, target, overwrite, ours)
     except OSError as error:
         raise _failure(Path(path), error) from error
     finally:

@@ -7,6 +7,18 @@ from importlib.resources import files
 
 TYPE = "type"  # the scope under which layer types are listed
 
+# Fields that say how a fork computes or reads, and not what: a net means the same without them.
+_EXECUTION = {
+    "NetParameter": "compile_net_state default_backward_math default_backward_type "
+    "default_conv_algos_override default_cudnn_math_override default_forward_math "
+    "default_forward_type eltwise_mem_sharing engine global_grad_scale global_grad_scale_adaptive "
+    "mem_param multinode reduce_buckets",
+    "LayerParameter": "backward_math backward_type cudnn_math_override debug display engine "
+    "forward_math forward_type mn_grad_compress_param multinode trt_param",
+    "DataParameter": "cache parser_threads precache shuffle threads",
+    "ImageDataParameter": "cache precache threads",
+}
+
 
 @cache
 def _owners() -> dict[tuple[str, str], str]:
@@ -27,3 +39,8 @@ def fork_of(scope: str, name: str) -> str | None:
         The field, or the layer type.
     """
     return _owners().get((scope, name))
+
+
+def only_executes(scope: str, name: str) -> bool:
+    """Whether a fork's field changes nothing of what a net computes; names as :func:`fork_of`."""
+    return name in _EXECUTION.get(scope, "").split()

@@ -11,7 +11,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message as Proto
 
 from caffe_scnn.errors import FormatError
-from caffe_scnn.model.forks import fork_of
+from caffe_scnn.model.forks import fork_of, only_executes
 from caffe_scnn.model.prototxt import Field, Message, Scalar
 from caffe_scnn.model.scalars import parse_scalar
 
@@ -34,6 +34,8 @@ class UnknownField:
         The known name most like it.
     fork : str or None
         The forks of Caffe that have such a field, where known.
+    harmless : bool
+        It says how a fork computes, and not what.
     """
 
     name: str
@@ -43,6 +45,7 @@ class UnknownField:
     column: int
     nearest: str | None
     fork: str | None = None
+    harmless: bool = False
 
     def error(self) -> FormatError:
         """Return the error for who needs to understand the field; the caller raises it."""
@@ -118,8 +121,8 @@ def _unknown(
     nearest = get_close_matches(field.name, known, 1)
     path = message.document.path
     near = nearest[0] if nearest else None
-    fork = fork_of(scope, field.name)
-    return UnknownField(field.name, owner, path, line, column, near, fork)
+    fork, harmless = fork_of(scope, field.name), only_executes(scope, field.name)
+    return UnknownField(field.name, owner, path, line, column, near, fork, harmless)
 
 
 def _check_once(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,8 +89,14 @@ def refuse_unknown(layer: Layer) -> None:
     FormatError
         Names file, line, column, the first such field and the nearest known name.
     """
-    for unknown in layer.unknown:
-        raise unknown.error()
+    refuse_fields(layer.unknown)
+
+
+def refuse_fields(unknown: Iterable[UnknownField]) -> None:
+    """Raise the error of the first field that may change what a net computes."""
+    for one in unknown:
+        if not one.harmless:
+            raise one.error()
 
 
 @dataclass(eq=False)

@@ -122,11 +122,16 @@ def _class_row(result: ClassResult, truths: Truths) -> dict[str, Any]:
         "difficult": int(truths.difficult.sum()),
         "detections": len(result.matches.scores),
         "hits": int(result.matches.hits.sum()),
-        "recall": float(result.curve.recall[-1])
-        if result.curve and len(result.curve.hits)
-        else None,
+        "recall": _reached(result),
         "ap": result.ap,
     }
+
+
+def _reached(result: ClassResult) -> float | None:
+    """Return the share of the objects that is found; None without objects."""
+    if result.ap is None or result.curve is None:
+        return None
+    return float(result.curve.recall[-1]) if len(result.curve.recall) else 0.0
 
 
 def _hundredths(fraction: float) -> str:
