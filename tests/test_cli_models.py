@@ -530,6 +530,30 @@ def test_fields_that_say_how_a_fork_computes_are_let_through(
     assert 'engine: "MKLDNN"' in (tmp_path / "c" / "deploy.prototxt").read_text()
 
 
+def test_weights_that_the_net_does_not_take_are_named(model: ModelFiles, tmp_path: Path) -> None:
+    path = tmp_path / "short.prototxt"
+    path.write_text(TINY[: TINY.index("layer {", TINY.index('name: "conv2"'))])
+    result = call("info", path, model.caffemodel)
+    assert result.exit_code == 0
+    assert "weights of 1 layers that are not in the net are left out (fc)" in result.stderr
+
+
+def test_pictures_fit_an_input_of_another_size(model: ModelFiles, tmp_path: Path) -> None:
+    (model.folder / "preprocess.toml").write_text('resize = "keep:10"\ncrop = 8\n')
+    out = tmp_path / "large"
+    files = (model.prototxt, model.caffemodel)
+    assert (
+        call("convert", *files, "-o", out, "--outputs", "conv2", "--input-size", "16x16").exit_code
+        == 0
+    )
+    assert "crop = 16" in (out / "preprocess.toml").read_text()
+    assert 'resize = "keep:20"' in (out / "preprocess.toml").read_text()
+    wide = tmp_path / "wide"
+    result = call("convert", *files, "-o", wide, "--outputs", "conv2", "--input-size", "16x24")
+    assert "preprocess.toml is left out" in result.stderr
+    assert "preprocess.toml" not in os.listdir(wide)
+
+
 def test_a_net_comes_through_a_pipe(model: ModelFiles) -> None:
     command = [sys.executable, "-m", "caffe_scnn", "info", "/dev/stdin", "--json"]
     given = model.prototxt.read_bytes()

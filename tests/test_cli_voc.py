@@ -98,6 +98,13 @@ def test_metric_follows_the_year(tmp_path):
     assert found["mean"] == 1
 
 
+def test_a_class_of_which_nothing_is_found_has_recall_zero(devkit, tmp_path):
+    folder = make_results(tmp_path / "r", {**PERFECT, "dog": ""})
+    found = answer("evaluate", "voc", folder, devkit, *CLASSES)
+    dog = next(row for row in found["classes"] if row["class"] == "dog")
+    assert (dog["recall"], dog["ap"], dog["detections"]) == (0, 0, 0)
+
+
 def test_a_class_that_the_set_lacks(devkit, tmp_path):
     folder = make_results(tmp_path / "r", {**PERFECT, "cow": ""})
     (tmp_path / "names.txt").write_text("cat\ncow\n")

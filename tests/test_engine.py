@@ -706,3 +706,24 @@ def test_a_profile_times_each_step_where_it_stands():
     times = executor.profile(inputs, repeat=1)
     assert [time.step for time in times] == plan.steps
     assert np.array_equal(plan.output("around"), want)
+
+
+def test_a_channel_of_a_picture_is_fed_as_it_lies():
+    net = Net.parse(TEXT_OF_ONE)
+    picture = np.random.default_rng(0).random((5, 8, 3), np.float32)
+    every = picture[None, None, :, ::2, 1]
+    found = Executor(net, threads=1).run({"x": every})["y"]
+    assert np.array_equal(found, np.maximum(every - np.float32(0.5), 0))
+
+
+def test_names_of_blobs_are_a_list():
+    executor = Executor(Net.parse(TEXT_OF_ONE), threads=1)
+    with pytest.raises(ModelError, match=r'\["y"\], not "y"'):
+        executor.run({"x": np.zeros((1, 1, 5, 4), np.float32)}, "y")
+
+
+TEXT_OF_ONE = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 1 dim: 5 dim: 4 } } }
+layer { name: "p" type: "Power" bottom: "x" top: "p" power_param { shift: -0.5 } }
+layer { name: "y" type: "ReLU" bottom: "p" top: "y" }
+"""

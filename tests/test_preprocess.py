@@ -300,3 +300,20 @@ def test_the_description_says_what_is_subtracted() -> None:
     assert said == (
         "bgr pixels, resized to 7x7, 5x5 in the middle, (pixel - [104, 117, 123]) * 0.5"
     )
+
+
+@pytest.mark.parametrize(
+    ("resize", "expected"),
+    [("256", "512"), ("keep:256", "keep:512"), ("keep", "keep"), (None, None)],
+)
+def test_settings_for_an_input_of_another_size_take_the_same_part(
+    resize: str | None, expected: str | None
+) -> None:
+    found = Preprocess(crop=128, resize=resize).of_size(256, 256)
+    assert (found.crop, found.resize) == (256, expected)
+
+
+def test_a_crop_cannot_lead_to_an_oblong_input() -> None:
+    with pytest.raises(FormatError, match="128 does not lead to 300x200"):
+        Preprocess(crop=128).of_size(200, 300)
+    assert Preprocess(scale=2.0).of_size(200, 300) == Preprocess(scale=2.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from caffe_scnn.batch import ModelFiles
@@ -10,7 +12,9 @@ from caffe_scnn.cli.models import Models, takes_models
 from caffe_scnn.cli.opening import Opening, opening_options
 from caffe_scnn.cli.writing import Destination, destination_options
 from caffe_scnn.convert import convert
+from caffe_scnn.errors import FormatError
 from caffe_scnn.passes import PASSES
+from caffe_scnn.preprocess import FILE_NAME, Preprocess
 from caffe_scnn.report import Report
 from caffe_scnn.save import save
 
@@ -18,7 +22,8 @@ from caffe_scnn.save import save
 def _list_passes(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
         for name, function in PASSES.items():
-            click.echo(f"{name:16} {(function.__doc__ or '').splitlines()[0]}")
+            said = (function.__doc__ or "").splitlines()[0].removesuffix(" (see the module).")
+            click.echo(f"{name:16} {said}")
         context.exit()
 
 
@@ -109,7 +114,19 @@ def command(
                 inputs=dict(opening.shapes),
             )
             save(converted.net, folder, weights=converted.weights)
+            if input_size and (folder / FILE_NAME).exists():
+                _refit(folder, model, input_size)
         lines = [*converted.notes, f"wrote {place}"]
         return Report({"output": place, "notes": converted.notes}, ("\n".join(lines),))
 
     models.deliver(action)
+
+
+def _refit(folder: Path, model: ModelFiles, size: tuple[int, int]) -> None:
+    """Let the settings of pictures lead to the new size, or leave them out."""
+    try:
+        settings = Preprocess.beside(model.folder).of_size(*size)
+        (folder / FILE_NAME).write_text(settings.text(folder), encoding="utf-8")
+    except FormatError as error:
+        (folder / FILE_NAME).unlink()
+        click.echo(f"{FILE_NAME} is left out: {error}", err=True)

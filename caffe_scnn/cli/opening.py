@@ -11,6 +11,7 @@ from caffe_scnn.batch import ModelFiles
 from caffe_scnn.cli.grouped import grouped
 from caffe_scnn.errors import ModelError
 from caffe_scnn.layers.base import Shape
+from caffe_scnn.layers.binding import IGNORED
 from caffe_scnn.loading import check_wiring, load_weights
 from caffe_scnn.model.net import Net
 from caffe_scnn.passes.select_phase import select_phase
@@ -42,7 +43,11 @@ class Opening:
     def complete(self, model: ModelFiles, net: Net) -> Net:
         """Check the layers of a model, and bind the weights."""
         check_wiring(net, model.prototxt or "", self.phase or "TEST")
-        load_weights(net, model.caffemodel, allow_missing=self.allow_missing)
+        found = load_weights(net, model.caffemodel, allow_missing=self.allow_missing)
+        extra = dict.fromkeys(row.layer for row in found.with_status(IGNORED))
+        if extra:
+            said = f"weights of {len(extra)} layers that are not in the net are left out"
+            click.echo(f"{model.caffemodel}: {said} ({', '.join(list(extra)[:5])})", err=True)
         return net
 
     def or_else(self, phase: str | None, level: int | None, stages: tuple[str, ...]) -> Opening:

@@ -42,7 +42,7 @@ GAPS, ELSEWHERE = 2.0, 10.0
 SURPRISE = 13.0
 # Cycles of a vector that is copied into a panel; of one whose place is looked up row by row, more
 # than where it is stored as it lies.
-FILL, PLACED = 8.0, 8.0
+FILL, PLACED = 12.0, 8.0
 # How much longer panels take where threads share a layer: each waits for what the other one wrote
 # before it computes anything, or all fill panels of their own.
 SHARED = 1.25

@@ -106,7 +106,7 @@ COSTS_OF = {
             far=0.88,
             crossing=0.2,
             overlap=1.48,
-            panel=0.87,
+            panel=0.8,
             dense=DenseCosts(multiply_add=0.725, entry=1.145, store=247.0),
         ),
     },

@@ -176,6 +176,8 @@ class Executor:
         ModelError
             An input is missing, unknown or has a shape that the net refuses.
         """
+        if isinstance(blobs, str):
+            raise ModelError(f'blobs is a list of names: ["{blobs}"], not "{blobs}"')
         arrays = self._check(inputs)
         plan = self.plan({name: array.shape for name, array in arrays.items()}, blobs)
         return plan.compute(arrays)

@@ -134,7 +134,10 @@ class _Building:
     def finished(self) -> Shapes:
         """Return the shapes; all that were given must have been those of inputs."""
         if self._unused:
-            raise ModelError(f'"{min(self._unused)}" is not an input of the net')
+            inputs = [n for layer in self.shapes.tops if not layer.bottoms for n in layer.tops]
+            raise ModelError(
+                f'"{min(self._unused)}" is not an input of the net; it has {", ".join(inputs)}'
+            )
         return self.shapes
 
 

@@ -99,7 +99,7 @@ def refuse_fields(unknown: Iterable[UnknownField]) -> None:
             raise one.error()
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Net:
     """A Caffe net.
 
@@ -123,6 +123,9 @@ class Net:
     source: Document | None = None
     unknown: list[UnknownField] = field(default_factory=list)
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f'<Net "{self.proto.name}": {len(self.layers)} layers>'
 
     @classmethod
     def read(cls, path: str | Path) -> Net:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -82,6 +82,25 @@ class Preprocess:
         """Read the ``preprocess.toml`` in a model's folder; the defaults where there is none."""
         path = folder / FILE_NAME
         return cls.read(path) if path.exists() else cls()
+
+    def of_size(self, height: int, width: int) -> Self:
+        """Return settings for an input of another size: the same part of each picture.
+
+        Raises
+        ------
+        FormatError
+            A crop is square, and that size is not.
+        """
+        if self.crop is None:
+            return self
+        if height != width:
+            raise FormatError(f"a crop of {self.crop} does not lead to {width}x{height} pixels")
+        resize = self.resize
+        if resize is not None and resize.split(":")[-1].isdecimal():
+            size = resize.split(":")[-1]
+            scaled = max(height, round(int(size) * height / self.crop))
+            resize = f"{resize.removesuffix(size)}{scaled}"
+        return replace(self, crop=height, resize=resize)
 
     def save(self, folder: Path) -> Path:
         """Write ``preprocess.toml`` into a model's folder, and return its path.
