@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import hypot
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,9 +137,8 @@ def plan_split(form: Form, channels: int, taps: Taps, run: Run, plane: int) -> S
         products = columns.steps * len(columns.shift) * tiles
         cycles = (
             steps * (vectors + bands * span / LANES) * costs.split * crossing
-            + products * vectors * costs.product
+            + bands * products * hypot(vectors / bands * costs.product, costs.weights)
             + tiles * vectors * costs.store
-            + bands * products * costs.weights
         )
         pitch = (band + -(-span // LANES)) * LANES
         found.append(Split(form, columns, groups, band, pitch, cycles))

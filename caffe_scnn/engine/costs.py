@@ -60,12 +60,14 @@ class Bf16Costs:
     split: float  # taking a vector of 32 entries apart
     product: float  # of 16 channels, 32 entries and a vector of pixels
     store: float  # of 16 channels and a vector of pixels
-    weights: float  # of 16 channels and 32 entries, once a band: in a net they come from memory
+    # Weights of 16 channels and 32 entries, once a band: in a net they come from memory, which the
+    # products of a band hide in part.
+    weights: float
 
 
 BF16 = {
-    "bf16x3": Bf16Costs(split=600.0, product=90.0, store=360.0, weights=470.0),
-    "bf16x6": Bf16Costs(split=971.0, product=175.0, store=360.0, weights=700.0),
+    "bf16x3": Bf16Costs(split=600.0, product=90.0, store=360.0, weights=1000.0),
+    "bf16x6": Bf16Costs(split=971.0, product=175.0, store=360.0, weights=1500.0),
 }
 
 COSTS = {

@@ -14,7 +14,7 @@ from caffe_scnn.layers.base import ConvolutionSpec
 
 # Winograd's form where it is predicted to be better by less than this is not worth its weights and
 # its rounding.
-MARGIN = 0.95
+MARGIN = 0.93
 
 Choice = Callable[[Node, dict[Form, float]], Form]
 
