@@ -14,11 +14,12 @@ import pytest
 from caffe_scnn import _kernels
 from caffe_scnn.engine import Executor, bf16
 from caffe_scnn.engine.bf16 import PARTS, from_bf16, plan_split, split_numbers, to_bf16
+from caffe_scnn.engine.costs import BF16
 from caffe_scnn.engine.forms import choose_forms
 from caffe_scnn.engine.nodes import Node, Program, Value
 from caffe_scnn.engine.ops import bands
 from caffe_scnn.engine.ops.convolution import Matrix
-from caffe_scnn.engine.packing import Finish
+from caffe_scnn.engine.packing import Finish, Run, Taps
 from caffe_scnn.engine.plan import build_plan
 from caffe_scnn.engine.tensor import Border, Tensor
 from caffe_scnn.errors import KernelError
@@ -227,6 +228,19 @@ def test_channels_that_no_weight_reads_may_hold_anything():
     weights[:, 5] = 0
     x[:, 5] = np.nan
     assert np.isfinite(layer.run("bf16x6", weights, x)).all()
+
+
+@pytest.mark.parametrize("form", PARTS)
+def test_weights_come_slower_than_products_on_small_maps_only(form):
+    """A 7x7 map leaves the unit waiting for them, a 56x56 one does not."""
+
+    def share(size):
+        run, taps = Run(1, size, size, size), Taps(np.arange(512)[None] * 4096)
+        costs = BF16[form]
+        products = 16 * 32 * -(-size // 16) * costs.product
+        return plan_split(form, 512, taps, run, 4096).cycles / products
+
+    assert share(49) > 2.2 > 1.8 > share(3136)
 
 
 @pytest.mark.parametrize("form", PARTS)

@@ -233,6 +233,12 @@ def test_training_refuses_what_cannot_work(world, tmp_path, options, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("options", [["--blob", "conv9"], ["--fc", "fc6"]])
+def test_a_wrong_blob_is_found_before_the_first_picture(world, tmp_path, monkeypatch, options):
+    monkeypatch.delattr("caffe_scnn.cli.detect_train.training_pictures")
+    refusal(*train(world, tmp_path / "out", *options))
+
+
 def test_detecting_refuses_what_cannot_work(world, tmp_path):
     assert "no detect.toml" in refusal("detect", world / "net", "a.jpg", "-o", tmp_path / "x")
     done = call(*detect(world, tmp_path / "x"))

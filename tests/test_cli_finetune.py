@@ -113,6 +113,13 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(folder):
     assert "another net, recipe or set of images" in refusal(*arguments(folder), "--resume")
 
 
+def test_a_folder_without_a_checkpoint_is_not_to_be_resumed(folder):
+    (folder / "out").mkdir()
+    (folder / "out" / "recipe.toml").touch()
+    message = refusal(*arguments(folder))
+    assert "--overwrite begins anew" in message and "--resume" not in message
+
+
 def test_mistakes_are_one_line(folder):
     assert "no checkpoint.pt to go on from" in refusal(*arguments(folder), "--resume")
     assert "missing" in refusal(*arguments(folder, "missing.npz"))

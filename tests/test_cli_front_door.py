@@ -254,6 +254,22 @@ def test_keep_going_does_the_rest(zoo: Path) -> None:
     assert len(lines) == 3
 
 
+def test_an_unclear_pair_of_files_is_one_error_among_the_others(zoo: Path) -> None:
+    for name in ("one", "two"):
+        (zoo / "b" / f"{name}.caffemodel").touch()
+    (zoo / "b" / "weights.caffemodel").unlink()
+    result = call("info", "--models", zoo / "*", "--keep-going", "--json")
+    data = json.loads(result.stdout)
+    assert [model["status"] for model in data["models"]] == ["ok", "error", "ok"]
+    assert "one.caffemodel and two.caffemodel" in data["models"][1]["error"]
+
+
+def test_public_names_are_listed_before_they_are_used() -> None:
+    code = "import caffe_scnn; print(*dir(caffe_scnn))"
+    names = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    assert {b"load", b"Executor", b"compress"} <= {*names.split()}
+
+
 def test_many_models_in_text_have_a_heading_each_and_a_summary(zoo: Path) -> None:
     stdout = call("info", "--models", zoo / "*", "--keep-going").stdout
     assert "# a/deploy\n\nname" in stdout

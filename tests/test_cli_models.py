@@ -519,6 +519,26 @@ def test_info_shows_what_does_not_depend_on_an_unknown_type(
     assert shapes["total"]["params"] == whole["total"]["params"]
 
 
+def test_what_follows_an_unknown_layer_in_place_has_no_shape(tmp_path: Path) -> None:
+    path = tmp_path / "own.prototxt"
+    own = 'layer { name: "own" type: "MyOwn" bottom: "conv1" top: "conv1" }\n'
+    at = TINY.index("layer {", TINY.index('name: "conv1"'))
+    path.write_text(TINY[:at] + own + TINY[at:])
+    rows = {row["name"]: row["shape"] for row in answer("info", path)["layers"]}
+    assert rows.pop("input") and rows.pop("conv1")
+    assert set(rows.values()) == {None}
+
+
+def test_a_field_that_may_change_what_a_fork_computes_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "fork.prototxt"
+    field = 'name: "conv1" quantization_param { bw_params: 8 }'
+    path.write_text(TINY.replace('name: "conv1"', field, 1))
+    found = answer("info", path)
+    assert list(found["not_understood"]) == ["conv1"]
+    assert "intel/caffe" in found["not_understood"]["conv1"]
+    assert "quantization_param" in refusal("bench", path)
+
+
 def test_fields_that_say_how_a_fork_computes_are_let_through(
     model: ModelFiles, tmp_path: Path
 ) -> None:

@@ -161,6 +161,11 @@ def test_sums_are_cut_to_what_the_cache_keeps(isa, only, monkeypatch):
     monkeypatch.setattr("caffe_scnn.engine.panels.SUMS", 1)
     assert np.array_equal(result(net, isa)[1], expected)
     assert made[-3][0].tolist() == list(range(21))
+    monkeypatch.setattr(choose, "NEAR_BYTES", 1 << 20)  # one part has no sums to keep
+    result(net, isa)
+    assert made[-3][0].tolist() == [0, 10, 20]
+    result(net, isa, threads=3)  # three of each group
+    assert len(made[-3][0]) == 7 and len(made[-4][0]) == 4
 
 
 def test_copies_of_taps():
@@ -207,6 +212,8 @@ def test_panels_are_chosen_where_many_weights_read_them():
     assert best(256, 128, 0.05).op == "sconv"
     assert best(16, 16, 0.1).op == "sconv"
     assert best(256, 128, 0.25, kernel=1).op == "sconv"  # whose loads are aligned
+    alone, shared = (best(256, 128, 0.25, threads).cycles for threads in (1, 2))
+    assert alone < shared
 
 
 @pytest.mark.skipif("avx512" not in ISAS, reason="no AVX-512")
@@ -249,6 +256,8 @@ def test_the_factor_of_panels_is_fitted():
     )  # fmt: skip
     found, more = (_panel_factor(costs, [m]) for m in (slow, slower))
     assert more == pytest.approx(100 * found, rel=1e-3)
+    fitted = fit("avx512", [measured], trials=1)
+    assert fitted.middle <= fitted.far  # fewer transfers are not dearer than more
 
 
 def made(isa="scalar", across=2, **changed):
