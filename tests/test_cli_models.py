@@ -574,6 +574,11 @@ def test_pictures_fit_an_input_of_another_size(model: ModelFiles, tmp_path: Path
     assert "preprocess.toml" not in os.listdir(wide)
 
 
+def test_a_file_of_another_kind_is_named_and_nothing_unsafe_recommended(model: ModelFiles) -> None:
+    line = refusal("run", model.prototxt, model.caffemodel, "--input", model.prototxt)
+    assert "deploy.prototxt: not a readable .npz or .npy" in line and "pickle" not in line
+
+
 def test_a_net_comes_through_a_pipe(model: ModelFiles) -> None:
     command = [sys.executable, "-m", "caffe_scnn", "info", "/dev/stdin", "--json"]
     given = model.prototxt.read_bytes()

@@ -20,6 +20,7 @@ from caffe_scnn.model.net import Net
 Values = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]
 ONLY = ""  # the key of the one array of an npy file
+NUMPY, ZIP = b"\x93NUMPY", b"PK"  # how npy and npz files begin
 
 
 def read_arrays(path: Path) -> Arrays:
@@ -34,6 +35,12 @@ def read_arrays(path: Path) -> Arrays:
     """
     try:
         with path.open("rb") as file:
+            if not file.peek(len(NUMPY)).startswith((NUMPY, ZIP)):
+                raise FormatError(
+                    "not a readable .npz or .npy file of numbers, but something else; is it the "
+                    "file that is meant here?",
+                    str(path),
+                )
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return {ONLY: loaded}
