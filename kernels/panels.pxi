@@ -43,7 +43,7 @@ cdef class PanelConvolution:
     cdef scnn_panel panel
     cdef const int32_t[::1] group, bound
     cdef const int64_t[:, ::1] source
-    cdef int height, width, columns, rows, parts
+    cdef int height, width, columns, rows
     cdef int64_t base, reach, channel_floats, panel_floats
     cdef float[:, ::1] panels
     cdef tuple keep
@@ -55,15 +55,15 @@ cdef class PanelConvolution:
         cdef int64_t copies = start.shape[0]
         self.convolution, self.group, self.source, self.bound = convolution, group, source, bound
         self.rows, self.columns, self.height, self.width = rows, columns, height, width
-        self.parts, self.base, self.keep = convolution.parts, base, (start, beyond)
+        self.base, self.keep = base, (start, beyond)
         self.fill = <scnn_panel_fn>find("panel", isa).run
         if (min(rows, columns, height, width, pitch) < 1 or copies < 1
                 or find("panel", isa).lanes != convolution.lanes
                 or beyond.shape[0] != copies or min(beyond) < 0 or min(start) < 0
                 or np.min(source) < 0 or group.shape[0] != convolution.chunk.shape[0] - 1
                 or min(group) < 0 or max(group) >= source.shape[0]
-                or bound.shape[0] != self.parts + 1 or bound[0] != 0
-                or bound[self.parts] != source.shape[1] or np.diff(bound).min() < 0
+                or bound.shape[0] != convolution.parts + 1 or bound[0] != 0
+                or bound[convolution.parts] != source.shape[1] or np.diff(bound).min() < 0
                 or convolution.vectors != <object>rows * columns
                 or convolution.places.vectors != <object>self.strips() * height * columns):
             raise KernelError("the parts of a convolution on panels do not fit together")
@@ -114,14 +114,15 @@ cdef class PanelConvolution:
             self.panels = on_lines(threads, self.panel_floats)
         return self.panels
 
-    cdef void tile(self, Convolution conv, int chunk, int strip, int row, int rows, const float *x, float *out,
-                   Planes dst, const float *residual, float *panel, float *sums) noexcept nogil:
+    cdef void tile(self, Convolution conv, int chunk, int strip, int row, int rows, const float *x,
+                   float *out, Planes dst, const float *residual, float *panel,
+                   float *sums) noexcept nogil:
         """Compute some rows of a strip for a chunk of the blocks."""
         cdef int part, channel, used = min(self.columns, self.width - strip * self.columns)
         cdef int first = (strip * self.height + row) * self.columns
         cdef const int64_t *source = &self.source[self.group[chunk], 0]
         x += row * self.panel.pitch + <int64_t>strip * self.columns * conv.lanes
-        for part in range(self.parts):
+        for part in range(conv.parts):
             for channel in range(self.bound[part], self.bound[part + 1]):
                 self.fill(&self.panel, x + source[channel], rows, used,
                           panel + (channel - self.bound[part]) * self.channel_floats)
@@ -137,9 +138,8 @@ cdef class PanelConvolution:
         return rows
 
     cdef void share(self, Convolution conv, int64_t task, int ranges, int groups, const float *x,
-                    int64_t x_item,
-                    float *y, Planes dst, const float *residual, int64_t residual_item,
-                    float *panel, float *sums, bint halo) noexcept nogil:
+                    int64_t x_item, float *y, Planes dst, const float *residual,
+                    int64_t residual_item, float *panel, float *sums, bint halo) noexcept nogil:
         """Compute a range of the rows of an item for a group of the chunks."""
         cdef int64_t item = task // (ranges * groups)
         cdef int part = task % (ranges * groups) // groups, group = task % groups
@@ -184,7 +184,7 @@ cdef class PanelCall(Operands):
                     own.share(conv, task, 1, 1, x, item, y, dst, added, added_item,
                               &panels[0, 0], &sums[0, 0], halo)
             return
-        if own.height >= 2 * own.rows:  # each thread has rows for a tile of full height
+        if own.height >= self.threads * own.rows:  # each thread has rows for a tile of full height
             ranges = self.threads
         elif chunks % self.threads == 0 or chunks >= FAIR * self.threads:
             groups = self.threads

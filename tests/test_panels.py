@@ -13,7 +13,14 @@ from caffe_scnn import _kernels
 from caffe_scnn.engine import Executor, choose
 from caffe_scnn.engine import panels as panels_module
 from caffe_scnn.engine import threads as threads_module
-from caffe_scnn.engine.choose import PanelShape, Shape, panel_candidates, rank_tiles, tile_sizes
+from caffe_scnn.engine.choose import (
+    PanelShape,
+    Shape,
+    candidates,
+    panel_candidates,
+    rank_tiles,
+    tile_sizes,
+)
 from caffe_scnn.engine.costs import shipped_costs
 from caffe_scnn.engine.fit_costs import Layer, Measured, Scene, _panel_factor, fit, measure
 from caffe_scnn.engine.ops import convolution as convolution_module
@@ -220,8 +227,8 @@ def test_panels_are_chosen_where_many_weights_read_them():
 def test_panels_of_all_parts_fit_the_first_cache():
     shape = Shape(28 * 29, 100, 60, panel=PanelShape(100, 3, 6))
     weights = np.ones((8, 900), np.float32)
-    none = np.zeros(8, bool)
-    for panels in panel_candidates("avx512", weights, 1, shape, none, 28, 28):
+    direct = candidates("avx512", weights, 1, shape)
+    for panels in panel_candidates("avx512", direct, 1, 28, 28):
         rows = panels.tiles.vectors // panels.columns
         for height, parts in zip(rows.tolist(), panels.tiles.parts.tolist(), strict=True):
             channel = (3 * height + 6) * panels.columns * 64
@@ -232,12 +239,14 @@ def test_panels_of_all_parts_fit_the_first_cache():
 @pytest.mark.skipif("avx512" not in ISAS, reason="no AVX-512")
 def test_there_are_no_more_parts_than_a_kernel_takes():
     """Many channels far apart: DeepLab's dilated layers."""
-    weights, none = np.ones((2, 4096 * 9), np.float32), np.zeros(2, bool)
-    shape = Shape(33 * 45, 4096, 600, panel=PanelShape(4096, 3, 36))
-    found = panel_candidates("avx512", weights, 1, shape, none, 33, 33)
-    assert all(panels.tiles.parts.max() <= choose.PARTS[-1] for panels in found)
-    wide = Shape(33 * 45, 1 << 20, 600, panel=PanelShape(1 << 20, 3, 36))
-    assert not panel_candidates("avx512", weights, 1, wide, none, 33, 33)
+
+    def found(channels):
+        shape = Shape(33 * 45, channels, 600, panel=PanelShape(channels, 3, 36))
+        direct = candidates("avx512", np.ones((2, 9), np.float32), 1, shape)
+        return panel_candidates("avx512", direct, 1, 33, 33)
+
+    assert all(panels.tiles.parts.max() <= choose.PARTS[-1] for panels in found(4096))
+    assert not found(1 << 20)
 
 
 @pytest.mark.skipif("avx512" not in ISAS, reason="no AVX-512")

@@ -319,25 +319,28 @@ class PanelCandidates:
 
 
 def panel_candidates(
-    isa: str,
-    weights: NDArray[np.float32],
-    groups: int,
-    shape: Shape,
-    skip: NDArray[np.bool_],
-    height: int,
-    width: int,
+    isa: str, direct: Candidates, groups: int, height: int, width: int
 ) -> list[PanelCandidates]:
     """List the tiles on panels that a layer can use; those of vectors as wide as a cache line gain.
 
     Long rows are cut into strips, into as few as can be or into twice as many, and input channels
     into the fewest parts whose panels stay in the first-level cache, of one channel at least.
-    Parameters are those of :func:`candidates`, and the height and width of the result.
+
+    Parameters
+    ----------
+    isa : str
+    direct : Candidates
+        The layer's other tiles.
+    groups : int
+    height, width : int
+        Of the result.
     """
     sizes, lanes = tile_sizes(isa)
-    panel = shape.panel
+    panel = direct.shape.panel
     if panel is None or 4 * lanes != LINE_BYTES:
         return []
-    entries, blocks = count_entries(weights, groups, 1, skip)
+    single = int(np.argmin(direct.rows))
+    entries, blocks = direct.entries[single], direct.blocks[single]
     channels, of_row = panel.channels // groups, -(-width // lanes)
     least = -(-of_row // max(sizes[1]))
     found = []
@@ -395,8 +398,7 @@ def rank_tiles(
             wait = strips * float(strip_cycles(shape, len(weights), tile.rows))
             ranked.append(replace(tile, cycles=tile.cycles + wait))
     if size is not None:
-        unread = np.zeros(len(weights), bool) if skip is None else skip
-        for panels in panel_candidates(isa, weights, groups, shape, unread, *size):
+        for panels in panel_candidates(isa, tiles, groups, *size):
             ranked += panels.as_tiles(costs)
     ranked.sort(key=lambda tile: tile.cycles)
     return [replace(ranked[0], why=_reason(ranked, weights)), *ranked[1:]]

@@ -20,7 +20,6 @@ from caffe_scnn.engine.arena import allocate
 from caffe_scnn.engine.choose import (
     Candidates,
     PanelCandidates,
-    PanelShape,
     Shape,
     Tile,
     candidates,
@@ -133,7 +132,7 @@ def measure(isa: str, layer: Layer, density: float, seconds: float = 0.003) -> M
         rows, vectors, parts = (int(n[index]) for n in (tiles.rows, tiles.vectors, tiles.parts))
         tile = Tile("sconv", rows, vectors, parts, 0.0, tiles.lanes, "")
         us[index] = _fastest(scene.runner(scene.table_kernel(isa, tile)), seconds)
-    panel = _on_panels(isa, scene, seconds) if density < 1 else (None, np.inf)
+    panel = _on_panels(isa, scene, tiles, seconds) if density < 1 else (None, np.inf)
     return Measured(tiles, us, *_dense(isa, scene, layer, seconds), *panel)
 
 
@@ -149,10 +148,11 @@ def _dense(isa: str, scene: Scene, layer: Layer, seconds: float) -> tuple[Float6
     return counts, _fastest(scene.runner(whole), seconds)
 
 
-def _on_panels(isa: str, scene: Scene, seconds: float) -> tuple[PanelCandidates | None, float]:
+def _on_panels(
+    isa: str, scene: Scene, tiles: Candidates, seconds: float
+) -> tuple[PanelCandidates | None, float]:
     """Time the tile on panels that is predicted to be the fastest, if there is one."""
-    none, size = np.zeros(len(scene.weights), bool), scene.run.rows
-    found = panel_candidates(isa, scene.weights, 1, scene.shape, none, size, size)
+    found = panel_candidates(isa, tiles, 1, scene.run.rows, scene.run.width)
     if not found:
         return None, np.inf
     one = min(
@@ -237,8 +237,7 @@ class Scene:
         self.taps = Taps(offset.reshape(1, -1), kernel**2)
         self.run = Run(size, size, source.pitch, target.pitch)
         self.copies = Copies.of(tap.ravel(), source.pitch, source.plane)
-        held = PanelShape(channels, len(self.copies.start), int(self.copies.beyond.sum()))
-        panel = held if kernel > 1 else None
+        panel = self.copies.shape(channels) if kernel > 1 else None
         self.shape = Shape(self.run.size, channels, int(np.ptp(tap)), panel=panel)
         self.base = -(pad * source.pitch + pad)
         self.planes: tuple[Planes, Planes] = source.planes(), target.planes()

@@ -320,8 +320,9 @@ def _chunks(streams: Streams, entries: int) -> NDArray[np.int32]:
 
 def cut_blocks(streams: Streams, begin: int, end: int, pieces: int) -> list[int]:
     """Cut blocks [begin, end) into pieces of about as much work; return where they end."""
-    work = np.append(0, _work(streams))[begin : end + 1] - ([0, *_work(streams)][begin])
-    cuts = np.searchsorted(work[1:], np.arange(1, pieces) * work[-1] / pieces) + 1
+    work = np.append(0, _work(streams))[begin : end + 1]
+    work = work[1:] - work[0]
+    cuts = np.searchsorted(work, np.arange(1, pieces) * work[-1] / pieces) + 1
     return [*(begin + cuts).tolist(), end]
 
 

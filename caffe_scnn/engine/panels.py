@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_scnn._kernels import PanelConvolution
-from caffe_scnn.engine.choose import Tile
+from caffe_scnn.engine.choose import PanelShape, Tile
 from caffe_scnn.engine.packing import (
     Finish,
     Float32,
@@ -62,6 +62,10 @@ class Copies:
             np.array([pick(row[copy == i]) for i in range(len(start))]) for pick in (np.min, np.max)
         )
         return cls(start + first * pitch, (last - first).astype(np.int32), copy, row - first[copy])
+
+    def shape(self, channels: int) -> PanelShape:
+        """Return what the cost of panels of so many channels depends on."""
+        return PanelShape(channels, len(self.start), int(self.beyond.sum()))
 
     def offsets(self, rows: int, width: int) -> Int64:
         """Return where taps read a channel's panel for tiles of so many rows of so many floats."""

@@ -18,7 +18,7 @@ from caffe_scnn._kernels import (
     Planes,
 )
 from caffe_scnn.engine.arena import allocate
-from caffe_scnn.engine.choose import PanelShape, Shape, Tile, rank_tiles, store_cycles
+from caffe_scnn.engine.choose import Shape, Tile, rank_tiles, store_cycles
 from caffe_scnn.engine.codegen import can_program, program_convolution, program_tile
 from caffe_scnn.engine.dense import dense_convolution
 from caffe_scnn.engine.nodes import Node, Value
@@ -83,7 +83,7 @@ class Matrix:
         placed = store_cycles(run.width, run.pitch, run.out_pitch)
         copies = Copies.of(tap[order], planes.pitch, planes.plane)
         channels = spec.group * spec.weights.shape[1]
-        held = PanelShape(channels, len(copies.start), int(copies.beyond.sum()))
+        held = copies.shape(channels)
         return cls(
             spec,
             order,
