@@ -3,9 +3,9 @@
 Usage: ``CAFFE_SCNN_DATA=… python benchmarks/compression_curves.py DIR [CASE…]``
 
 Cases: ``lenet``, ``cifar``, ``squeezenet``, ``mobilenet``; pictures and folds are those of
-``compression_accuracy.py``. For every case ``auto`` is asked for several speeds, and ``obs``,
-``channels``, ``magnitude`` with and without refit for several fractions of the
-multiply-accumulates (every other one of them for the two large nets). Prints a table of all nets
+``compression_accuracy.py``. For every case ``auto`` is asked for several speeds, and every other
+method that fits convolutions for several fractions of the multiply-accumulates (every other one of
+them for the two large nets). Prints a table of all nets
 and the fastest within 1, 2 and 5 points of top-1, and draws both curves. What is finished is kept
 in DIR, nets too: run again, it goes on. One thread; times are medians in turns with the original.
 ``--times`` takes all of them again, for a machine that was busy while the nets were made.
@@ -32,9 +32,13 @@ from caffe_scnn.decompose import (
     ChannelSelection,
     Goal,
     Journal,
+    LowRank,
+    LowRank3d,
     Magnitude,
     Obs,
     Recipe,
+    Scnn,
+    Spatial,
     compress,
 )
 from caffe_scnn.decompose.costs import Meter
@@ -50,6 +54,10 @@ ASKED: dict[str, list[Recipe]] = {
     "auto": [Recipe(Goal(Auto()), speedup=speed) for speed in SPEEDS],
     "obs": [Recipe(Goal(Obs()), macs=fraction) for fraction in FRACTIONS],
     "channels": [Recipe(Goal(ChannelSelection()), macs=fraction) for fraction in FRACTIONS],
+    "low-rank": [Recipe(Goal(LowRank()), macs=fraction) for fraction in FRACTIONS],
+    "spatial": [Recipe(Goal(Spatial()), macs=fraction) for fraction in FRACTIONS],
+    "low-rank-3d": [Recipe(Goal(LowRank3d()), macs=fraction) for fraction in FRACTIONS],
+    "scnn": [Recipe(Goal(Scnn()), macs=fraction) for fraction in FRACTIONS],
     "magnitude, refit": [Recipe(Goal(Magnitude(refit=True)), macs=f) for f in FRACTIONS],
     "magnitude": [Recipe(Goal(Magnitude()), macs=fraction) for fraction in FRACTIONS],
 }

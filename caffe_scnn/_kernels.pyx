@@ -6,7 +6,7 @@ and dealt out afterwards.
 """
 
 cimport cython
-from cython.parallel cimport prange, threadid
+from cython.parallel cimport parallel, prange, threadid
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memmove, memset
 
@@ -28,6 +28,7 @@ cdef extern from *:
     #endif
     """
     const char *SCNN_REVISION
+    void prefetch "__builtin_prefetch"(const void *address, int write, int locality) nogil
     int scnn_openmp() nogil
     int scnn_processors() nogil
 

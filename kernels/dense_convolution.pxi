@@ -172,6 +172,8 @@ cdef class DenseConvolutionCall(Operands):
                 conv.span(task, ranges, strips, rows, items, x, src, y, dst, added, added_item,
                           halo)
         else:
-            for task in prange(tasks, nogil=True, num_threads=self.threads, schedule="static"):
-                conv.strip(task // strips, task % strips, strips, 0, strips, rows, items, x, src, y,
-                           dst, added, added_item, halo)
+            with nogil, parallel(num_threads=self.threads):
+                self.fetch(x, threadid())
+                for task in prange(tasks, schedule="static"):
+                    conv.strip(task // strips, task % strips, strips, 0, strips, rows, items, x,
+                               src, y, dst, added, added_item, halo)

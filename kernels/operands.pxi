@@ -1,10 +1,12 @@
 # What a bound convolution computes with, and how threads share it.
 
 # Threads share the map, and not the output channels, where it has so many pixels, or so many for each
-# output channel times the input channels that it comes from.
+# output channel times the input channels that it comes from. Inputs of up to so many floats are
+# fetched from other cores before they are read.
 cdef enum:
     LARGE_MAP = 2048
     LARGE_INPUT = 1200
+    FETCHED_INPUT = 120 * 1024
 
 
 cdef int ranges_of(int64_t channels, int64_t pixels, Planes dst, int64_t weight_bytes,
@@ -68,6 +70,20 @@ cdef class Operands:
         if self.residual is None:
             return NULL
         return &self.target[0] + self.residual.at + self.residual.lead
+
+    cdef void fetch(self, const float *x, int thread) noexcept nogil:
+        """Ask for the channels of a small input that other threads wrote, where they share channels.
+
+        Kernels would meet these lines one by one, and wait for each.
+        """
+        cdef int64_t begin = self.src.channels * thread // self.threads * self.src.plane // LINE
+        cdef int64_t end = self.src.channels * (thread + 1) // self.threads * self.src.plane // LINE
+        cdef int64_t lines = self.src.channels * self.src.plane // LINE, line
+        if self.items == 1 and lines * LINE <= FETCHED_INPUT:
+            for line in range(begin):
+                prefetch(x + line * LINE, 0, 2)
+            for line in range(end, lines):
+                prefetch(x + line * LINE, 0, 2)
 
     cdef int64_t added_item(self):
         return 0 if self.residual is None else self.residual.item
