@@ -75,9 +75,7 @@ def probes(isa: str) -> ctypes.CDLL:
 def limits(gate: Gate, isa: str) -> dict[str, float]:
     """Return GFLOP/s of multiply-adds and GB/s of reads."""
     library, lanes = probes(isa), WIDTH[isa] // 4
-    # written once: untouched zeros would all be one page, which the first-level cache keeps
-    memory = np.full(SIZES["DRAM"] // 4 + 64, 1e-9, np.float32)
-    begin = -memory.ctypes.data % 64 // 4
+    memory, begin = touched(SIZES["L1"])
     at = ctypes.c_void_p(memory[begin:].ctypes.data)
     rounds = 20_000
     flops = 2 * rounds * SUMS * lanes
@@ -89,11 +87,26 @@ def limits(gate: Gate, isa: str) -> dict[str, float]:
     seconds = best(gate, lambda: library.fma_memory(rounds, crossing))
     found["FMA, operand across lines of L1"] = flops / seconds / 1e9
     for name, size in SIZES.items():
-        times = max(1, (16 << 20) // size)
-        floats = ctypes.c_size_t(size // 4)
-        seconds = best(gate, lambda n=floats, t=times: library.read_floats(t, at, n))
-        found[f"read {name}"] = times * size / seconds / 1e9
+        found[f"read {name}"] = read_speed(gate, library, size)
     return found
+
+
+def read_speed(gate: Gate, library: ctypes.CDLL, size: int) -> float:
+    """Return GB/s of reading so many bytes again and again."""
+    memory, begin = touched(size)
+    at, floats = ctypes.c_void_p(memory[begin:].ctypes.data), ctypes.c_size_t(size // 4)
+    times = max(1, (16 << 20) // size)
+    seconds = best(gate, lambda: library.read_floats(times, at, floats))
+    return times * size / seconds / 1e9
+
+
+def touched(size: int) -> tuple[np.ndarray, int]:
+    """Return memory of so many bytes, and which float of it begins a cache line.
+
+    It is written once: untouched zeros would all be one page, which the first-level cache keeps.
+    """
+    memory = np.full(size // 4 + 64, 1e-9, np.float32)
+    return memory, -memory.ctypes.data % 64 // 4
 
 
 def matrix(layer: Layer, kind: str, zeros: float) -> np.ndarray:

@@ -1,13 +1,15 @@
 """How near to the machine's limits a net runs, layer by layer.
 
 Usage: ``python benchmarks/roofline.py NET/WEIGHTS … [--layers]``; names are those of
-``peer_models.py``, for instance ``vgg16/pruned`` (one thread; nothing else should run)
+``peer_models.py``, for instance ``vgg16/pruned`` or ``"vgg16/95% zero"`` (one thread; nothing else
+should run)
 
 Every layer has a time that it cannot go below: its multiply-adds on non-zero weights at the speed
 of the loads that they need, or its weights and maps at the speed of the memory they come from,
 whichever is longer. Zeros anywhere need a load from the first-level cache for each multiply-add,
-across two cache lines where kernels are larger than 1x1, unless they run on panels; dense layers
-and depthwise ones need none; Winograd's form multiplies 2.25 or 4 times less. Limits are measured
+across two cache lines where kernels are larger than 1x1, unless they run on panels, and compute
+whole vectors, of which the ends of rows fill a part; dense layers and depthwise ones need no loads;
+Winograd's form multiplies 2.25 or 4 times less. Limits are measured
 first (``limits.py``).
 """
 
@@ -19,12 +21,13 @@ from pathlib import Path
 
 import numpy as np
 from gate import Gate
-from limits import limits
+from limits import limits, probes, read_speed
 from peer_models import picture, variants
 
 from caffe_scnn import Executor, _kernels
 from caffe_scnn.engine.ops import Op
 from caffe_scnn.engine.ops.bands import BandsOp
+from caffe_scnn.engine.ops.convolution import ConvolutionOp
 from caffe_scnn.engine.ops.slices import SlicesOp
 from caffe_scnn.model.net import Net
 
@@ -40,14 +43,12 @@ class Roofline:
     net : Net
     roofs : dict of str to float
         GFLOP/s and GB/s, of ``limits.limits``.
-    working_set : int
-        Bytes that one pass touches: if the last-level cache does not hold them, weights come from
-        memory.
+    weights : float
+        GB/s at which weights come.
     """
 
-    def __init__(self, net: Net, roofs: dict[str, float], working_set: int) -> None:
-        self._net, self._roofs = net, roofs
-        self._weights = roofs["read DRAM" if working_set > cache_bytes(3) else "read L3"]
+    def __init__(self, net: Net, roofs: dict[str, float], weights: float) -> None:
+        self._net, self._roofs, self._weights = net, roofs, weights
 
     def kind(self, step: Op) -> str:
         """Name what a step's time goes into."""
@@ -74,6 +75,8 @@ class Roofline:
             roof = self._roofs["FMA, operand in L1"]
         if self.kind(step) == "zeros anywhere, k×k":
             roof = self._roofs["FMA, operand across lines of L1"]
+        if isinstance(step, ConvolutionOp) and "zeros anywhere" in self.kind(step):
+            roof *= step.target.height * step.target.width / step.computed
         fewer = next((f for name, f in FEWER.items() if name in step.kernel), 1.0)
         maps = step.bytes - step.weight_bytes
         near = self._roofs["read L2" if maps <= cache_bytes(2) else "read L3"]
@@ -100,15 +103,18 @@ def parts(step: Op) -> list[tuple[Op, int]]:
     ]
 
 
-def measured(name: str, roofs: dict[str, float], layers: bool) -> None:
+def measured(name: str, gate: Gate, roofs: dict[str, float], layers: bool) -> None:
     """Print a table of one net."""
-    net_name, weights = name.split("/")
-    net = dict(variants(net_name))[weights]
+    net_name, weights = name.rsplit("/", 1)
+    zeros = weights.removesuffix("% zero")
+    net = dict(variants(net_name, [1 - int(zeros) / 100] if zeros.isdigit() else None))[weights]
     given = picture(net)
     executor = Executor(net, threads=1)
     executor.run(given)
     plan = executor.plan({blob: x.shape for blob, x in given.items()})
-    line = Roofline(net, roofs, plan.nbytes)
+    # read as often as the net runs, from wherever as much as one pass touches is kept
+    weights_roof = read_speed(gate, probes(_kernels.best_isa()), plan.nbytes)
+    line = Roofline(net, roofs, weights_roof)
     rows: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for time in executor.profile(given, repeat=REPEAT):
         stages = parts(time.step)
@@ -130,10 +136,11 @@ def main() -> None:
     parser.add_argument("nets", nargs="+", metavar="NET/WEIGHTS")
     parser.add_argument("--layers", action="store_true", help="a line for every layer, too")
     options = parser.parse_args()
-    roofs = limits(Gate(), _kernels.best_isa())
+    gate = Gate()
+    roofs = limits(gate, _kernels.best_isa())
     print(", ".join(f"{name} {value:.0f}" for name, value in roofs.items()))
     for name in options.nets:
-        measured(name, roofs, options.layers)
+        measured(name, gate, roofs, options.layers)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from caffe_scnn.engine import Executor
 from caffe_scnn.engine import threads as threads_module
 from caffe_scnn.engine.bands import Clear, Pass, Slide, Window, schedule
 from caffe_scnn.engine.ops import bands
+from caffe_scnn.layers.binding import bind
 from caffe_scnn.model.net import Net
 
 ISAS = [isa for isa in _kernels.isas() if os.environ.get("CAFFE_SCNN_ISA") in (None, isa)]
@@ -105,6 +106,19 @@ def test_bases_that_are_asked_for_stay_whole(net, limits):
     x = np.random.default_rng(1).standard_normal((2, 12, 23, 17)).astype(np.float32)
     limits(0, 1 << 20)
     assert "bands" not in outputs(net, x, ["c/Q", "c"])[1]
+
+
+@pytest.mark.parametrize(("outputs", "swollen"), [(16, True), (17, False)])
+def test_bases_many_times_as_large_as_their_layer_leave_a_cache_sooner(limits, outputs, swollen):
+    """48 maps made of 12, for 16 others: half the size is enough."""
+    text = TEXT.replace('layer { name: "c/Q"', OTHER + 'layer { name: "c/Q"')
+    made = Net.parse(text.replace("num_output: 20", f"num_output: {outputs}"))
+    bind(made, None)
+    size = 4 * 48 * 23 * 17
+    for whole, expected in ((size - 1, True), (2 * size - 2, swollen), (2 * size, False)):
+        limits(whole, 1 << 20)
+        steps = Executor(made, threads=1).plan({"data": (2, 12, 23, 17)}, ["e", "next"]).steps
+        assert ("bands" in [step.name for step in steps]) == expected
 
 
 LONG = """

@@ -25,8 +25,10 @@ from caffe_scnn.layers.base import ConvolutionSpec, PoolingSpec
 
 # A map of more bytes than these does not stay in the last-level cache: it is worth the bands, if
 # what is under way at a time takes about as many as these, with so many pixels a pass that tiles
-# are wide. With fewer bands what the first one computes twice would weigh.
+# are wide. With fewer bands what the first one computes twice would weigh. Between convolutions
+# half as many bytes do, if that is so many times what goes in and comes out: bases (Q and S).
 WHOLE_BYTES = 4 << 20
+SWOLLEN = 3
 BAND_BYTES = 3 << 20
 LEAST_PIXELS = 200
 LEAST_BANDS = 20
@@ -154,13 +156,19 @@ def join(program: Program) -> None:
             continue
         if not _reads_bands(node) or not _gives_bands(before):
             continue
-        between = before.writes[0]
-        if not program.private(between) or _bytes(between) <= WHOLE_BYTES:
+        if not program.private(before.writes[0]) or not _leaves_cache(before, node):
             continue
         chain = [*before.before, replace(before, before=[])]
         if _under_way([*chain, node], _least_rows(node)) > BAND_BYTES:
             continue
         program.join(before, chain, node)
+
+
+def _leaves_cache(node: Node, reader: Node) -> bool:
+    """Whether the map between two layers would not stay in a cache as a whole."""
+    size, around = _bytes(node.writes[0]), max(_bytes(node.reads[0]), _bytes(reader.writes[0]))
+    swollen = isinstance(reader.spec, ConvolutionSpec) and size >= SWOLLEN * around
+    return size > WHOLE_BYTES // (2 if swollen else 1)
 
 
 def between(node: Node, reader: Node) -> Border:

@@ -101,6 +101,12 @@ class Matrix:
         """Output channels."""
         return len(self.spec.weights)
 
+    def vectors(self, tile: Tile) -> int:
+        """Return how many vectors tiles compute of an output channel."""
+        if tile.op == "panel":
+            return self.rows.rows * -(-self.rows.width // tile.lanes)
+        return self.run.vectors(tile.lanes)
+
     def weights(self) -> Float32:
         """Return the weights, of shape (channels, columns): group by group, columns of a group."""
         by_tap = self.spec.weights.reshape(*self.spec.weights.shape[:2], -1)
@@ -110,7 +116,13 @@ class Matrix:
 
 
 class ConvolutionOp(Op):
-    """The direct kernel on padded planes."""
+    """The direct kernel on padded planes.
+
+    Attributes
+    ----------
+    computed : int
+        Pixels of an output channel that are computed: whole vectors, gaps between rows among them.
+    """
 
     name: ClassVar[str] = "convolution"
 
@@ -150,6 +162,7 @@ class ConvolutionOp(Op):
                 self.threads,
             )
         self.convolution, self.weight_bytes = pack(tile)
+        self.computed = tile.lanes * matrix.vectors(tile)
         self.kernel = f"f32_{tile.kernel}__{context.isa}"
         self.why = tile.why
 
