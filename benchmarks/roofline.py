@@ -6,11 +6,11 @@ should run)
 
 Every layer has a time that it cannot go below: its multiply-adds on non-zero weights at the speed
 of the loads that they need, or its weights and maps at the speed of the memory they come from,
-whichever is longer. Zeros anywhere need a load from the first-level cache for each multiply-add,
-across two cache lines where kernels are larger than 1x1, unless they run on panels, and compute
-whole vectors, of which the ends of rows fill a part; dense layers and depthwise ones need no loads;
-Winograd's form multiplies 2.25 or 4 times less. Limits are measured
-first (``limits.py``).
+whichever is longer. Zeros anywhere need a load for each multiply-add, from the second-level cache
+where the first does not hold what a tile reads, across two cache lines where kernels are larger
+than 1x1, unless they run on panels; and they compute whole vectors, of which the ends of rows fill
+a part. Dense layers and depthwise ones need no loads; Winograd's form multiplies 2.25 or 4 times
+less. Limits are measured first (``limits.py``).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from caffe_scnn.engine.ops.convolution import ConvolutionOp
 from caffe_scnn.engine.ops.slices import SlicesOp
 from caffe_scnn.model.net import Net
 
+BYTES_PER_FLOP = 2  # a float is read for a product and a sum
 FEWER = {"winograd2": 2.25, "winograd4": 4.0}
 REPEAT = 40
 
@@ -76,6 +77,8 @@ class Roofline:
         if self.kind(step) == "zeros anywhere, k×k":
             roof = self._roofs["FMA, operand across lines of L1"]
         if isinstance(step, ConvolutionOp) and "zeros anywhere" in self.kind(step):
+            if step.read > cache_bytes(0) and "panel" not in step.kernel:
+                roof = min(roof, self._roofs["read L2"] / BYTES_PER_FLOP)
             roof *= step.target.height * step.target.width / step.computed
         fewer = next((f for name, f in FEWER.items() if name in step.kernel), 1.0)
         maps = step.bytes - step.weight_bytes

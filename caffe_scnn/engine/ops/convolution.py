@@ -107,6 +107,11 @@ class Matrix:
             return self.rows.rows * -(-self.rows.width // tile.lanes)
         return self.run.vectors(tile.lanes)
 
+    def bytes_of(self, tile: Tile) -> int:
+        """Return the bytes of the input that a tile reads, of one part of the channels."""
+        pixels = tile.vectors * tile.lanes + self.shape.span
+        return 4 * pixels * self.shape.channels // tile.parts
+
     def weights(self) -> Float32:
         """Return the weights, of shape (channels, columns): group by group, columns of a group."""
         by_tap = self.spec.weights.reshape(*self.spec.weights.shape[:2], -1)
@@ -122,6 +127,8 @@ class ConvolutionOp(Op):
     ----------
     computed : int
         Pixels of an output channel that are computed: whole vectors, gaps between rows among them.
+    read : int
+        Bytes of the input that a tile reads again for every block of output channels.
     """
 
     name: ClassVar[str] = "convolution"
@@ -163,6 +170,7 @@ class ConvolutionOp(Op):
             )
         self.convolution, self.weight_bytes = pack(tile)
         self.computed = tile.lanes * matrix.vectors(tile)
+        self.read = matrix.bytes_of(tile)
         self.kernel = f"f32_{tile.kernel}__{context.isa}"
         self.why = tile.why
 
