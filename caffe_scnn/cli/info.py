@@ -107,13 +107,13 @@ def plan_report(model: ModelFiles, opening: Opening, threads: int | None) -> Rep
         for step in plan.steps
     ]
     said = (
-        f"{executor.isa}, {executor.threads} threads; memory: {plan.activation_bytes / 1e6:.2f} MB "
+        f"{executor.isa}, {plan.threads} threads; memory: {plan.activation_bytes / 1e6:.2f} MB "
         f"of activations, {plan.weight_bytes / 1e6:.2f} MB of packed weights"
     )
     data = {
         "steps": rows,
         "isa": executor.isa,
-        "threads": executor.threads,
+        "threads": plan.threads,
         "activation_bytes": plan.activation_bytes,
         "weight_bytes": plan.weight_bytes,
     }

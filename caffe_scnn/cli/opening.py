@@ -105,7 +105,9 @@ opening_options = grouped(
 )
 
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="Threads [the processors this process may use]."
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads [the processors this process may use; 1 for nets of less than 0.2 ms].",
 )
 tune_option = click.option(
     "--tune",

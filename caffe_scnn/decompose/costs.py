@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from caffe_scnn.engine import Executor
+from caffe_scnn.engine.threads import resolve_threads
 from caffe_scnn.engine.timing import alternate
 from caffe_scnn.layers import layer_type
 from caffe_scnn.layers.base import Shape
@@ -74,7 +75,7 @@ class Meter:
     def __init__(self, net: Net, timed: bool, threads: int | None = None) -> None:
         self._shapes: Shapes = infer_shapes(net)
         self._timed = timed
-        self._threads = threads
+        self._threads = resolve_threads(threads)
 
     def of_chains(self, chains: Sequence[tuple[Layer, Sequence[Layer]]]) -> Cost:
         """Measure chains, each in the place of a layer of the net; shared blobs count once."""

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caffe_scnn._kernels import best_isa, has_amx
-from caffe_scnn.engine.nodes import Form, lower_net
+from caffe_scnn.engine.nodes import Form, Program, lower_net
 from caffe_scnn.engine.ops import Op, State
 from caffe_scnn.engine.plan import Plan, build_plan
 from caffe_scnn.engine.tensor import Float32, Shape
-from caffe_scnn.engine.threads import resolve_threads
+from caffe_scnn.engine.threads import resolve_threads, threads_by_default
 from caffe_scnn.engine.tune import Tuner
 from caffe_scnn.errors import KernelError, ModelError
 from caffe_scnn.layers.shapes import infer_shapes
@@ -50,7 +50,8 @@ class Executor:
     inputs : mapping of str to shape, optional
         Shapes of inputs, where they differ from the prototxt's; ``run`` takes any batch size.
     threads : int, optional
-        Threads to use; all available ones by default. Results do not depend on it.
+        Threads to use; by default all available ones, and one for nets of less than some 0.2 ms.
+        Results do not depend on it.
     isa : str, optional
         Instruction set to use: ``amx`` (the matrix unit beside ``avx512``), ``avx512``, ``avx2`` or
         ``scalar``; the best one by default.
@@ -102,6 +103,7 @@ class Executor:
         self.isa = "amx" if has_amx(isa) and not exact else self._vectors
         self._bf16 = _forms(self.isa, bf16x3)
         self.threads = resolve_threads(threads)
+        self._threads_asked_for = threads is not None
         self.exact, self.codegen, self.plan_bytes = exact, codegen, plan_bytes
         graph = Graph(net)
         self.inputs: tuple[str, ...] = tuple(graph.inputs)
@@ -133,7 +135,7 @@ class Executor:
             plan = build_plan(
                 program,
                 self._vectors,
-                self.threads,
+                self._threads_of(program),
                 self._state,
                 self.tuner,
                 self.exact,
@@ -143,6 +145,12 @@ class Executor:
             self._make_room(plan.nbytes)
         self._plans[key] = plan
         return plan
+
+    def _threads_of(self, program: Program) -> int:
+        """Return how many threads a plan may use."""
+        if self._threads_asked_for:
+            return self.threads
+        return threads_by_default(sum(node.nonzero_macs for node in program.nodes), self.threads)
 
     def _make_room(self, wanted: int) -> None:
         """Drop plans, the least recently used first, until so many bytes more are allowed."""

@@ -9,6 +9,7 @@ from statistics import median
 import numpy as np
 
 from caffe_scnn.engine import Executor
+from caffe_scnn.engine.threads import resolve_threads
 from caffe_scnn.engine.timing import Timing, alternate
 from caffe_scnn.evaluate.arrays import Values
 from caffe_scnn.model.net import Net
@@ -143,7 +144,7 @@ def benchmark(
         layers,
         timings["net"],
         timings.get("against"),
-        executors["net"].threads,
+        plan.threads,
         plan.activation_bytes,
         plan.weight_bytes,
     )
@@ -213,7 +214,8 @@ def compare_speed(
     threads: int | None = None,
     repeat: int = 10,
 ) -> Comparison:
-    """Time two nets of the same inputs in turns, whole and step by step."""
+    """Time two nets of the same inputs in turns, whole and step by step, on as many threads."""
+    threads = resolve_threads(threads)
     executors = {
         "before": Executor(before, threads=threads),
         "after": Executor(after, threads=threads),
@@ -228,9 +230,7 @@ def compare_speed(
         name: {layers: median(times) for layers, times in found.items()}
         for name, found in samples.items()
     }
-    return Comparison(
-        whole["before"], whole["after"], steps["before"], steps["after"], executors["after"].threads
-    )
+    return Comparison(whole["before"], whole["after"], steps["before"], steps["after"], threads)
 
 
 def fill_randomly(net: Net, seed: int) -> None:
