@@ -4,8 +4,8 @@ Usage: ``CAFFE_SCNN_DATA=… python benchmarks/experiments/structured.py WORK CA
 
 Cases: ``lenet-ssl``, ``lenet-taps``, ``lenet-scnn`` (8,000 of MNIST's test digits train, the other
 2,000 are the test: a split fixed by seed), ``cifar-ssl``, ``cifar-scnn`` (10,000 pictures train,
-5,000 are the test), ``cifar-ssl-on``, ``cifar-ssl-on-on``, ``cifar-scnn-on`` (results trained on,
-small as they are), ``resnet`` (trains a small residual net from random weights), ``resnet-depth``
+5,000 are the test), ``cifar-ssl-on``, ``cifar-scnn-on`` (results trained on, small as they
+are), ``resnet`` (trains a small residual net from random weights), ``resnet-depth``
 (drops blocks of it) and ``resnet-more`` (the same course without dropping any).
 
 Every result is a folder with the net and a JSON file in WORK; what is there is not done again, and
@@ -50,10 +50,12 @@ COMMON = """
 seed = {seed}
 [train]
 epochs = {epochs}
-batch = 64
+batch = {batch}
+optimizer = "{optimizer}"
 learning_rate = {rate}
+warmup = {warmup}
 batch_norm = "{norm}"
-evaluate = 2.0
+evaluate = 4.0
 [augment]
 mirror = {mirror}
 """
@@ -77,6 +79,8 @@ class Case:
         Statistics that BatchNorm trains with.
     later : int
         Added to the seed: a course that goes on is to see pictures in another order.
+    optimizer, batch, warmup
+        As of a recipe.
     """
 
     model: str
@@ -86,6 +90,9 @@ class Case:
     taught: bool = True
     norm: str = "stored"
     later: int = 0
+    optimizer: str = "sgd"
+    batch: int = 64
+    warmup: float = 0.0
 
     def recipe(self, seed: int) -> FinetuneRecipe:
         """Return the recipe."""
@@ -93,7 +100,10 @@ class Case:
         common = COMMON.format(
             seed=seed + self.later,
             epochs=self.epochs,
+            batch=self.batch,
+            optimizer=self.optimizer,
             rate=self.rate,
+            warmup=self.warmup,
             norm=self.norm,
             mirror=mirror,
         )
@@ -111,9 +121,17 @@ CASES = {
         16,
         0.02,
     ),
-    "cifar-ssl": Case("cifar", 'method = "ssl"\ndensity = 0.35\nend = 0.35\n', 4, 0.002),
-    "cifar-ssl-on": Case("cifar-ssl", 'method = "keep"\n', 9, 0.002, later=1),
-    "cifar-ssl-on-on": Case("cifar-ssl-on", 'method = "keep"\n', 6.5, 0.002, later=2),
+    "cifar-ssl": Case("cifar", 'method = "ssl"\ndensity = 0.155\nend = 0.6\n', 20, 0.002),
+    "cifar-ssl-on": Case(
+        "cifar-ssl",
+        'method = "keep"\n',
+        60,
+        0.002,
+        later=1,
+        optimizer="adam",
+        batch=128,
+        warmup=0.05,
+    ),
     "cifar-scnn": Case(
         "cifar",
         'method = "scnn"\nlayers = ["conv*"]\ndensity = 0.09\nrows = 0.5\nend = 0.4\n',
