@@ -2,11 +2,11 @@
 
 Usage: ``CAFFE_SCNN_DATA=… python benchmarks/experiments/structured.py WORK CASE… [--seed N]``
 
-Cases: ``lenet-ssl``, ``lenet-taps``, ``lenet-scnn`` (8,000 of MNIST's test digits train, the other
-2,000 are the test: a split fixed by seed), ``cifar-ssl``, ``cifar-scnn`` (10,000 pictures train,
-5,000 are the test), ``cifar-ssl-on``, ``cifar-scnn-on`` (results trained on, small as they
-are), ``resnet`` (trains a small residual net from random weights), ``resnet-depth``
-(drops blocks of it) and ``resnet-more`` (the same course without dropping any).
+Cases: ``lenet-ssl``, ``lenet-ssl-small``, ``lenet-taps``, ``lenet-scnn`` (8,000 of MNIST's test
+digits train, the other 2,000 are the test: a split fixed by seed), ``cifar-ssl``, ``cifar-scnn``
+(10,000 pictures train, 5,000 are the test), ``cifar-ssl-on``, ``cifar-scnn-on`` (results trained
+on, small as they are), ``resnet`` (trains a small residual net from random weights),
+``resnet-depth`` (drops blocks of it) and ``resnet-more`` (the same course without dropping any).
 
 Every result is a folder with the net and a JSON file in WORK; what is there is not done again, and
 a training that was interrupted goes on. Without a case: the table of what there is.
@@ -112,6 +112,7 @@ class Case:
 
 CASES = {
     "lenet-ssl": Case("lenet", 'method = "ssl"\ndensity = 0.095\nend = 0.4\n', 10, 0.02),
+    "lenet-ssl-small": Case("lenet", 'method = "ssl"\ndensity = 0.05\nend = 0.5\n', 20, 0.02),
     "lenet-taps": Case(
         "lenet", 'method = "ssl"\ndensity = 0.1\nfilter = 0.0\nend = 0.5\n', 10, 0.02
     ),
