@@ -83,6 +83,7 @@ def test_a_report_shows_its_parts_in_order() -> None:
 
 def test_numbers_carry_their_unit() -> None:
     assert numbers.percent(0.0512) == "5.1 %"
+    assert [numbers.counted(n, "thread") for n in (1, 2)] == ["1 thread", "2 threads"]
     assert numbers.megabytes(4_995_339) == "5.00 MB"
     assert numbers.shape((1, 3, 227)) == "1x3x227"
     assert numbers.shape(()) == "scalar"

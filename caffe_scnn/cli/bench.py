@@ -23,7 +23,7 @@ from caffe_scnn.cli.opening import (
 )
 from caffe_scnn.evaluate.benchmark import Benchmark, benchmark, fill_randomly
 from caffe_scnn.report import Column, Report, Table
-from caffe_scnn.report.numbers import count, milliseconds, significant
+from caffe_scnn.report.numbers import count, counted, milliseconds, significant
 
 COLUMNS = (
     Column("name"),
@@ -133,7 +133,7 @@ def benchmark_report(measured: Benchmark) -> Report:
         "ratio": measured.ratio,
     }
     said = [
-        f"{measured.threads} threads, {len(measured.total.times_ms)} passes; memory: "
+        f"{counted(measured.threads, 'thread')}, {len(measured.total.times_ms)} passes; memory: "
         f"{measured.activation_bytes / 1e6:.2f} MB of activations, "
         f"{measured.weight_bytes / 1e6:.2f} MB of packed weights"
     ]

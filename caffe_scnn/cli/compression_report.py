@@ -15,7 +15,15 @@ from caffe_scnn.evaluate.benchmark import Comparison
 from caffe_scnn.layers.summary import summarize
 from caffe_scnn.model.net import Net
 from caffe_scnn.report import Column, Report, Table
-from caffe_scnn.report.numbers import count, megabytes, milliseconds, names, percent, significant
+from caffe_scnn.report.numbers import (
+    count,
+    counted,
+    megabytes,
+    milliseconds,
+    names,
+    percent,
+    significant,
+)
 from caffe_scnn.save import CAFFEMODEL
 
 
@@ -178,7 +186,7 @@ def _sizes(files: Files, packed: dict[str, int]) -> list[str]:
 
 def _speed(time: Comparison) -> str:
     return (
-        f"time of one forward pass, {time.threads} threads, medians in turns: "
+        f"time of one forward pass, {counted(time.threads, 'thread')}, medians in turns: "
         f"{time.before.median_ms:.3f} ms before, {time.after.median_ms:.3f} ms after, "
         f"{time.ratio:.2f}x as fast"
     )

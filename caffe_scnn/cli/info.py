@@ -22,7 +22,7 @@ from caffe_scnn.model.caffemodel import LayerCount, count_caffemodel, read_caffe
 from caffe_scnn.model.net import Net
 from caffe_scnn.preprocess import FILE_NAME, Preprocess, Transformer
 from caffe_scnn.report import Column, Report, Table
-from caffe_scnn.report.numbers import count, names, percent, shape, shapes
+from caffe_scnn.report.numbers import count, counted, names, percent, shape, shapes
 
 NET_COLUMNS = (
     Column("name"),
@@ -107,8 +107,9 @@ def plan_report(model: ModelFiles, opening: Opening, threads: int | None) -> Rep
         for step in plan.steps
     ]
     said = (
-        f"{executor.isa}, {plan.threads} threads; memory: {plan.activation_bytes / 1e6:.2f} MB "
-        f"of activations, {plan.weight_bytes / 1e6:.2f} MB of packed weights"
+        f"{executor.isa}, {counted(plan.threads, 'thread')}; memory: "
+        f"{plan.activation_bytes / 1e6:.2f} MB of activations, "
+        f"{plan.weight_bytes / 1e6:.2f} MB of packed weights"
     )
     data = {
         "steps": rows,
@@ -195,8 +196,8 @@ def net_report(summary: NetSummary, *, weights: bool) -> Report:
 
 
 def _row(layer: LayerSummary, weights: bool) -> dict[str, Any]:
-    counted = {"density": layer.density if layer.params else None}
-    return asdict(layer) | (counted if weights else dict.fromkeys(OF_WEIGHTS))
+    of_weights = {"density": layer.density if layer.params else None}
+    return asdict(layer) | (of_weights if weights else dict.fromkeys(OF_WEIGHTS))
 
 
 def stored_report(layers: list[LayerCount]) -> Report:

@@ -48,3 +48,8 @@ def shapes(many: Iterable[Sequence[int]]) -> str:
 def names(many: Iterable[str]) -> str:
     """Several names, separated by spaces."""
     return " ".join(many)
+
+
+def counted(number: int, thing: str) -> str:
+    """``1, "thread"`` → ``1 thread``, ``2, "thread"`` → ``2 threads``."""
+    return f"{count(number)} {thing}{'s' * (number != 1)}"
