@@ -11,9 +11,10 @@ from caffe_scnn.calibrate import Calibration, Images
 from caffe_scnn.decompose import Auto, Goal, Journal, LowRank, Obs, Recipe, compress, plan
 from caffe_scnn.decompose.allocate import Curve
 from caffe_scnn.decompose.costs import Cost, Meter, packed_bytes
-from caffe_scnn.decompose.curves import Law
+from caffe_scnn.decompose.curves import Law, _curve
 from caffe_scnn.decompose.recipe import bytes_of
 from caffe_scnn.decompose.search import _next_budget
+from caffe_scnn.decompose.select import Target
 from caffe_scnn.errors import CaffeScnnError, ModelError
 from caffe_scnn.layers.summary import summarize
 
@@ -144,6 +145,48 @@ def test_auto_takes_for_every_layer_what_loses_less():
     assert methods["conv1"] == "obs"  # eight outputs of full rank
     again = compress(net, Recipe.parse(found.recipe.text()), calibration=calibration())
     assert weights(found.net) == weights(again.net)
+
+
+def measured(sizes, whole, errors=(), losses=()):
+    """What the journal holds of a method: its error is what is missing of the layer's size."""
+    points = [
+        {"fraction": size, "error": 1 - size, "macs": size, "time": size, "size": size}
+        for size in sizes
+    ]
+    return {"at": 0, "points": points, "whole": whole, "errors": errors, "losses": losses}
+
+
+def curve_of(*methods):
+    """Join the methods of a layer that takes 1 as it is."""
+    net = net_of(*CHAIN)
+    target = Target((net.layer("conv3"),), Goal(Auto()))
+    methods = [{**method, "at": at} for at, method in enumerate(methods)]
+    as_is = {"macs": 1.0, "time": 1.0, "size": 1.0}
+    return _curve(target, [Obs(), LowRank()], {"methods": methods, "as_is": as_is})
+
+
+def chosen(*methods):
+    """Return which methods are taken at some price or other, the layer left as it is aside."""
+    curve = curve_of(*methods)
+    points = {curve.at_price(price, "time") for price in np.geomspace(0.01, 10, 50)}
+    return {int(curve.which[point]) for point in points - {len(curve.which) - 1}}
+
+
+def test_what_an_error_costs_is_probed_for_every_method():
+    """The same errors cost a classifier of low rank ten times what they cost a pruned one."""
+    pruned = measured((0.2, 0.6), True, [0.8, 0.4], [0.64, 0.16])
+    assert chosen(pruned, measured((0.2, 0.6), False, [0.4], [1.6])) == {0}
+    # pruning alone reaches the sizes between 0.6 and 1
+    assert chosen(pruned, measured((0.2, 0.6), False, [0.4], [0.016])) == {0, 1}
+    blind = curve_of(pruned, measured((0.2, 0.6), False, [1e-6], [1e-9]))  # tells nothing
+    assert blind.losses[blind.which == 1][0] == pytest.approx(0.64)
+
+
+def test_several_layers_do_not_grow_into_the_one_they_replace():
+    assert curve_of(measured((0.2, 0.6), True)).densities[-2] > 0.99
+    decomposed = curve_of(measured((0.2, 0.6), False))
+    assert decomposed.densities[-2] <= 0.6 and decomposed.densities[-1] == 1
+    assert decomposed.losses[-1] == 0
 
 
 def test_auto_needs_a_target():

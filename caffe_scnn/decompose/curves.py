@@ -2,7 +2,8 @@
 
 A layer's error is measured at a few densities (the candidate's own, on responses if it is
 calibrated), and so is what the layer costs then. What an error of some size does to the net's
-answers is probed layer by layer, on images that the layer was not fitted to.
+answers is probed layer by layer and method by method, on images that the layer was not fitted to:
+a classifier of low rank errs where it matters, in the class of a picture that it has not seen.
 """
 
 from __future__ import annotations
@@ -31,17 +32,20 @@ from caffe_scnn.errors import CaffeScnnError
 from caffe_scnn.model.net import Net
 
 # Fractions of a layer's non-zeros at which its error and cost are measured, and between which they
-# are interpolated; the answers are probed at two of them.
+# are interpolated; the answers are probed at two of them, and at one with any other method.
 MEASURED = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85)
 PROBED = (0.3, 0.7)
+PROBED_AGAIN = (0.5,)
 STEPS = 200
 IMAGES = 96
 
 # Layers whose inputs are looked at in one pass: they share the memory for samples.
 TOGETHER = 8
 
-# The answers' divergence is a power of the layer's error; for small errors the square.
+# The answers' divergence is a power of the layer's error; for small errors the square. What it does
+# does not show where the error is smaller than this.
 LEAST_POWER, MOST_POWER = 1.0, 4.0
+NEGLIGIBLE = 0.01
 
 
 def curves(
@@ -62,7 +66,7 @@ def curves(
     of : {"macs", "time", "size"}
         What is going to be bought; auto tries more methods for time.
     """
-    keys = {target.name: f"curve {of} {target.name} {target.goal.method}" for target in targets}
+    keys = {target.name: f"curves {of} {target.name} {target.goal.method}" for target in targets}
     found = {name: setting.journal.numbers(key) for name, key in keys.items()}
     missing = [target for target in targets if found[target.name] is None]
     measure = Measure(setting, net, missing, seed, meter)
@@ -124,7 +128,6 @@ class Measure:
     ) -> dict[str, Any]:
         """Measure one target: plain numbers, for the journal."""
         methods: list[dict[str, Any]] = []
-        lost: dict[str, list[float]] = {"errors": [], "losses": []}
         for at, method in enumerate(tried):
             try:
                 candidate = method.prepare(
@@ -135,13 +138,27 @@ class Measure:
                     raise
                 continue  # one of several methods that does not take this layer
             points = self._points(target, candidate)
-            methods.append({"at": at, "points": [point.numbers() for point in points]})
-            if self._probe is not None and not lost["errors"]:
-                probed = [points[MEASURED.index(fraction)] for fraction in PROBED]
-                lost["errors"] = [point.error for point in probed]
-                lost["losses"] = [self._probe.lost(candidate.edits(point.keep)) for point in probed]
+            probed = [
+                points[MEASURED.index(fraction)]
+                for fraction in (PROBED_AGAIN if methods else PROBED)
+                if self._probe is not None
+            ]
+            methods.append(
+                {
+                    "at": at,
+                    "points": [point.numbers() for point in points],
+                    "whole": len(candidate.outline(points[-1].keep)[0][1]) == 1,
+                    "errors": [point.error for point in probed],
+                    "losses": [self._lost(candidate, point) for point in probed],
+                }
+            )
         as_is = self._meter.of_chains([(layer, [layer]) for layer in target.layers])
-        return {"methods": methods, **lost, "as_is": _numbers(as_is)}
+        return {"methods": methods, "as_is": _numbers(as_is)}
+
+    def _lost(self, candidate: Candidate, point: Point) -> float:
+        """Return what the answers lose."""
+        assert self._probe is not None
+        return self._probe.lost(candidate.edits(point.keep))
 
     def _points(self, target: Target, candidate: Candidate) -> list[Point]:
         present = int(np.count_nonzero(target.layers[0].blobs[0]))
@@ -175,14 +192,17 @@ def _numbers(cost: Cost) -> dict[str, float]:
 def _curve(target: Target, tried: Sequence[Decomposition], numbers: dict[str, Any]) -> Curve:
     weights = target.layers[0].blobs[0]
     present = np.count_nonzero(weights) / weights.size
-    law = Law.through(numbers["errors"], numbers["losses"])
+    first = numbers["methods"][0]
+    law = Law.through(first["errors"], first["losses"])
     single = []
     for method in numbers["methods"]:
-        fractions, errors, costs = _interpolated(method["points"], numbers["as_is"])
+        own = law if method is first else law.like(method["errors"], method["losses"])
+        known = _known(method["points"], numbers["as_is"])
+        fractions, errors, costs = _interpolated(known, method["whole"])
         densities = fractions * present
         densities[-1] = 1.0
         which = np.zeros(len(fractions), np.int64)
-        single.append(Curve((tried[method["at"]],), which, densities, law(errors), costs))
+        single.append(Curve((tried[method["at"]],), which, densities, own(errors), costs))
     return Curve.joined(single)
 
 
@@ -204,27 +224,48 @@ class Law:
             power = float(np.clip(slope, LEAST_POWER, MOST_POWER))
         return cls(float(np.exp(np.mean(np.log(losses) - power * np.log(e)))), power)
 
+    def like(self, errors: Sequence[float], losses: Sequence[float]) -> Law:
+        """Return a law of the same power through one probe; this one where that tells nothing."""
+        if not errors or errors[0] < NEGLIGIBLE:
+            return self
+        return Law(losses[0] / errors[0] ** self.power, self.power)
+
     def __call__(self, errors: Array) -> Array:
         """Return losses."""
         return np.asarray(self.factor * errors**self.power)
 
 
-def _interpolated(
+def _known(
     points: Sequence[dict[str, float]], as_is: dict[str, float]
-) -> tuple[Array, Array, dict[Resource, Array]]:
-    """Return fractions from the least size to 1, the layer as it is, with errors and costs."""
-    # A method may not reach every size: of equal ones the best counts, those above 1 do not.
+) -> dict[float, dict[str, float]]:
+    """Return what was measured by fraction, ascending, the layer as it is behind it.
+
+    A method may not reach every size: of equal ones the best counts, those above 1 do not.
+    """
     known: dict[float, dict[str, float]] = {1.0: {"error": 0.0, **as_is}}
     for point in points:
         at = point["fraction"]
         if at < 1.0 and (at not in known or point["error"] < known[at]["error"]):
             known[at] = point
-    reached = sorted(known)
+    return dict(sorted(known.items()))
+
+
+def _interpolated(
+    known: dict[float, dict[str, float]], whole: bool
+) -> tuple[Array, Array, dict[Resource, Array]]:
+    """Return fractions from the least size to 1, the layer as it is, with errors and costs.
+
+    What replaces the layer by several does not become it as it grows: behind its largest size
+    comes nothing but the layer as it is.
+    """
+    reached = list(known)
     if len(reached) == 1:
-        return np.ones(1), np.zeros(1), {name: np.array([as_is[name]]) for name in RESOURCES}
+        return np.ones(1), np.zeros(1), {name: np.array([known[1.0][name]]) for name in RESOURCES}
     # Errors never rise with density, whatever the search for a support found.
     falling = np.maximum.accumulate([known[at]["error"] for at in reversed(reached)])[::-1]
     fractions = np.linspace(reached[0], 1.0, STEPS)
+    if not whole:
+        fractions = np.append(fractions[fractions <= reached[-2]], 1.0)
     costs: dict[Resource, Array] = {
         name: np.interp(fractions, reached, [known[at][name] for at in reached])
         for name in RESOURCES
