@@ -4,9 +4,10 @@ Usage: ``CAFFE_SCNN_DATA=… python benchmarks/experiments/structured.py WORK CA
 
 Cases: ``lenet-ssl``, ``lenet-ssl-small``, ``lenet-taps``, ``lenet-scnn`` (8,000 of MNIST's test
 digits train, the other 2,000 are the test: a split fixed by seed), ``cifar-ssl``, ``cifar-scnn``
-(10,000 pictures train, 5,000 are the test), ``cifar-ssl-on``, ``cifar-ssl-on-on``, ``cifar-scnn-on`` (results trained
-on, small as they are), ``resnet`` (trains a small residual net from random weights),
-``resnet-depth`` (drops blocks of it) and ``resnet-more`` (the same course without dropping any).
+(10,000 pictures train, 5,000 are the test), ``cifar-ssl-on``, ``cifar-ssl-on-on``,
+``cifar-scnn-on`` (results trained on, small as they are), ``resnet`` (trains a small residual net
+from random weights), ``resnet-depth`` (drops blocks of it) and ``resnet-more`` (the same course
+without dropping any).
 
 Every result is a folder with the net and a JSON file in WORK; what is there is not done again, and
 a training that was interrupted goes on. Without a case: the table of what there is.
