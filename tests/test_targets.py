@@ -9,7 +9,7 @@ from test_obs import images
 
 from caffe_scnn.calibrate import Calibration, Images
 from caffe_scnn.decompose import Auto, Goal, Journal, LowRank, Obs, Recipe, compress, plan
-from caffe_scnn.decompose.allocate import Curve
+from caffe_scnn.decompose.allocate import Curve, allocate
 from caffe_scnn.decompose.costs import Cost, Meter, packed_bytes
 from caffe_scnn.decompose.curves import Law, _curve
 from caffe_scnn.decompose.recipe import bytes_of
@@ -266,6 +266,20 @@ def test_curves_of_several_methods_share_their_end():
     assert joined.goal(1) == Goal(Obs(), 0.6) and joined.goal(2) == Goal(LowRank(), 0.3)
     assert joined.goal(4) is None
     assert joined.at_price(2.5, "macs") == 2 and joined.at_price(1.5, "macs") == 1
+
+
+def test_what_a_price_leaves_of_a_budget_is_spent():
+    """No price takes the middle of either curve, which lies above the line between its ends."""
+
+    def curve(losses):
+        costs = {"macs": np.array([1.0, 6.0, 10.0])}
+        return Curve((Obs(),), np.zeros(3, np.int64), np.array([0.1, 0.6, 1]), losses, costs)
+
+    curves = [curve(np.array([3.0, 2.5, 0])), curve(np.array([5.0, 3.0, 0]))]
+    assert allocate(curves, 8.0) == [0, 1]  # the second layer gains more by five
+    assert allocate(curves, 12.5) == [0, 2]
+    assert allocate(curves, 16.5) == [1, 2]
+    assert allocate(curves, 2.0) == [0, 0] and allocate(curves, 20.0) == [2, 2]
 
 
 @pytest.mark.parametrize(

@@ -115,4 +115,29 @@ def allocate(curves: Sequence[Curve], budget: float, resource: Resource = "macs"
         else:
             low = middle
     price = scale * np.exp(high)
-    return [curve.at_price(price, resource) for curve in curves]
+    return _filled(curves, [curve.at_price(price, resource) for curve in curves], budget, resource)
+
+
+def _filled(
+    curves: Sequence[Curve], points: list[int], budget: float, resource: Resource
+) -> list[int]:
+    """Return points of less loss for what is left of a budget.
+
+    One price finds only points on the convex hull of each curve, and where these lie far apart a
+    part of the budget stays: the layer whose loss falls most by it gets it, again and again.
+    """
+    while True:
+        costs = [curve.costs[resource] for curve in curves]
+        left = budget - sum(cost[at] for cost, at in zip(costs, points, strict=True))
+        better = [
+            np.where(cost <= cost[at] + left, curve.losses, np.inf)
+            for curve, cost, at in zip(curves, costs, points, strict=True)
+        ]
+        gains = [
+            curve.losses[at] - losses.min()
+            for curve, losses, at in zip(curves, better, points, strict=True)
+        ]
+        most = int(np.argmax(gains))
+        if not gains[most] > 0:
+            return points
+        points[most] = int(np.argmin(better[most]))
