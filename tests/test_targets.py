@@ -271,15 +271,23 @@ def test_curves_of_several_methods_share_their_end():
 def test_what_a_price_leaves_of_a_budget_is_spent():
     """No price takes the middle of either curve, which lies above the line between its ends."""
 
-    def curve(losses):
+    def curve(losses, *methods):
         costs = {"macs": np.array([1.0, 6.0, 10.0])}
-        return Curve((Obs(),), np.zeros(3, np.int64), np.array([0.1, 0.6, 1]), losses, costs)
+        return Curve(
+            methods or (Obs(), LowRank()),
+            np.array([0, 1, 0]),
+            np.array([0.1, 0.6, 1]),
+            losses,
+            costs,
+        )
 
     curves = [curve(np.array([3.0, 2.5, 0])), curve(np.array([5.0, 3.0, 0]))]
     assert allocate(curves, 8.0) == [0, 1]  # the second layer gains more by five
     assert allocate(curves, 12.5) == [0, 2]
     assert allocate(curves, 16.5) == [1, 2]
     assert allocate(curves, 2.0) == [0, 0] and allocate(curves, 20.0) == [2, 2]
+    alone = curve(np.array([5.0, 3.0, 0]), Obs())  # of one method: a price it is
+    assert allocate([curves[0], alone], 8.0) == [1, 0]
 
 
 @pytest.mark.parametrize(

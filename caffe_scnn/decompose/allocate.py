@@ -115,29 +115,31 @@ def allocate(curves: Sequence[Curve], budget: float, resource: Resource = "macs"
         else:
             low = middle
     price = scale * np.exp(high)
-    return _filled(curves, [curve.at_price(price, resource) for curve in curves], budget, resource)
+    points = [curve.at_price(price, resource) for curve in curves]
+    return _filled(curves, points, budget, resource)
 
 
 def _filled(
     curves: Sequence[Curve], points: list[int], budget: float, resource: Resource
 ) -> list[int]:
-    """Return points of less loss for what is left of a budget.
+    """Return points of less loss for what is left of a budget, of layers with several methods.
 
-    One price finds only points on the convex hull of each curve, and where these lie far apart a
-    part of the budget stays: the layer whose loss falls most by it gets it, again and again.
+    One price finds only points on the convex hull of each curve. Those of one method lie close
+    together; where methods meet they do not, and a part of the budget stays: the layer whose loss
+    falls most by it gets it, again and again.
     """
+    joined = [at for at, curve in enumerate(curves) if len(curve.methods) > 1]
     while True:
-        costs = [curve.costs[resource] for curve in curves]
-        left = budget - sum(cost[at] for cost, at in zip(costs, points, strict=True))
-        better = [
-            np.where(cost <= cost[at] + left, curve.losses, np.inf)
-            for curve, cost, at in zip(curves, costs, points, strict=True)
-        ]
-        gains = [
-            curve.losses[at] - losses.min()
-            for curve, losses, at in zip(curves, better, points, strict=True)
-        ]
-        most = int(np.argmax(gains))
-        if not gains[most] > 0:
+        left = budget - sum(
+            curve.costs[resource][point] for curve, point in zip(curves, points, strict=True)
+        )
+        steps = []
+        for at in joined:
+            curve, point = curves[at], points[at]
+            within = curve.costs[resource] <= curve.costs[resource][point] + left
+            losses = np.where(within, curve.losses, np.inf)
+            steps.append((curve.losses[point] - losses.min(), at, int(losses.argmin())))
+        gain, at, point = max(steps, default=(0.0, 0, 0))
+        if gain <= 0:
             return points
-        points[most] = int(np.argmin(better[most]))
+        points[at] = point
