@@ -225,10 +225,13 @@ class Law:
         return cls(float(np.exp(np.mean(np.log(losses) - power * np.log(e)))), power)
 
     def like(self, errors: Sequence[float], losses: Sequence[float]) -> Law:
-        """Return a law of the same power through one probe; this one where that tells nothing."""
+        """Return a law of the same power through one probe, if that costs more than by this one.
+
+        One probe does not tell what errors of another size cost: of small losses nothing follows.
+        """
         if not errors or errors[0] < NEGLIGIBLE:
             return self
-        return Law(losses[0] / errors[0] ** self.power, self.power)
+        return Law(max(self.factor, losses[0] / errors[0] ** self.power), self.power)
 
     def __call__(self, errors: Array) -> Array:
         """Return losses."""
