@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
 
 from caffe_scnn.engine import Executor
-from caffe_scnn.engine.threads import resolve_threads
 from caffe_scnn.engine.timing import alternate
 from caffe_scnn.layers import layer_type
 from caffe_scnn.layers.base import Shape
@@ -69,13 +68,18 @@ class Meter:
     timed : bool
         Measure time: layers are run.
     threads : int, optional
-        Threads of the engine.
+        Threads of the engine; by default what the net runs on by itself.
     """
 
     def __init__(self, net: Net, timed: bool, threads: int | None = None) -> None:
         self._shapes: Shapes = infer_shapes(net)
         self._timed = timed
-        self._threads = resolve_threads(threads)
+        self._net, self._threads_asked_for = net, threads
+
+    @cached_property
+    def _threads(self) -> int:
+        """What the whole net runs on, for its layers and for what becomes of it, too."""
+        return Executor(self._net, threads=self._threads_asked_for).plan().threads
 
     def of_chains(self, chains: Sequence[tuple[Layer, Sequence[Layer]]]) -> Cost:
         """Measure chains, each in the place of a layer of the net; shared blobs count once."""

@@ -102,7 +102,7 @@ class Executor:
         self._vectors = best_isa(isa)
         self.isa = "amx" if has_amx(isa) and not exact else self._vectors
         self._bf16 = _forms(self.isa, bf16x3)
-        self.threads = resolve_threads(threads)
+        self._threads = resolve_threads(threads)
         self._threads_asked_for = threads is not None
         self.exact, self.codegen, self.plan_bytes = exact, codegen, plan_bytes
         graph = Graph(net)
@@ -149,8 +149,9 @@ class Executor:
     def _threads_of(self, program: Program) -> int:
         """Return how many threads a plan may use."""
         if self._threads_asked_for:
-            return self.threads
-        return threads_by_default(sum(node.nonzero_macs for node in program.nodes), self.threads)
+            return self._threads
+        cycles = sum(node.cycles for node in program.nodes)
+        return threads_by_default(cycles, self._threads)
 
     def _make_room(self, wanted: int) -> None:
         """Drop plans, the least recently used first, until so many bytes more are allowed."""

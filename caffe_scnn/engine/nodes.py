@@ -6,6 +6,7 @@ layer that only renames (Dropout, Split) makes none at all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from caffe_scnn.engine.threads import MOVED, MULTIPLY_ADD, STREAMED
 from caffe_scnn.errors import ModelError
 from caffe_scnn.layers import layer_type
 from caffe_scnn.layers.base import (
@@ -85,6 +87,17 @@ class Node:
     def name(self) -> str:
         """Name of its first layer."""
         return self.layers[0].name
+
+    @property
+    def cycles(self) -> float:
+        """Roughly what one thread takes: to multiply, to read weights once, to write values."""
+        weights = sum(layer.blobs[0].size for layer in self.layers if layer.blobs)
+        written = sum(math.prod(value.shape) for value in self.writes)
+        return (
+            MULTIPLY_ADD * self.nonzero_macs
+            + STREAMED * min(weights, self.nonzero_macs)
+            + MOVED * written
+        )
 
     def inputs(self) -> list[Value]:
         """Everything it reads."""

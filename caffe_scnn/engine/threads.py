@@ -9,9 +9,9 @@ from caffe_scnn.errors import KernelError
 
 # Below this many cycles (some 3 µs) a parallel region costs more than it saves.
 SERIAL_CYCLES = 12_000
-# Below so many multiply-accumulates (some 0.2 ms) a whole net gains a third at most by a second
-# thread, and where other programs use the processors it waits for it many times as long as it runs.
-SERIAL_MACS = 16_000_000
+# Below so many (some 0.2 ms) a whole net gains a third at most by a second thread, and where other
+# programs use the processors it waits for it many times as long as it runs.
+SERIAL_NET_CYCLES = 600_000
 # Cycles of one dense multiply-accumulate, of a value that is only read and written, and of a
 # weight that is read once from memory.
 MULTIPLY_ADD, MOVED, STREAMED = 1 / 30, 1 / 2, 3 / 4
@@ -38,9 +38,9 @@ def resolve_threads(threads: int | None) -> int:
     return available if threads is None else threads
 
 
-def threads_by_default(macs: int, threads: int) -> int:
-    """Return ``threads``, or 1 for a whole net of few multiply-accumulates on non-zero weights."""
-    return 1 if macs < SERIAL_MACS else threads
+def threads_by_default(cycles: float, threads: int) -> int:
+    """Return 1 for a whole net that takes few cycles of one thread, else ``threads``."""
+    return 1 if cycles < SERIAL_NET_CYCLES else threads
 
 
 def threads_for(cycles: float, threads: int) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 import numpy as np
 
 from caffe_scnn.engine import Executor
-from caffe_scnn.engine.threads import resolve_threads
 from caffe_scnn.engine.timing import Timing, alternate
 from caffe_scnn.evaluate.arrays import Values
 from caffe_scnn.model.net import Net
@@ -102,6 +102,8 @@ def benchmark(
         Loaded, phase-selected nets that take the same inputs.
     inputs : mapping
         Blob name → float32 array.
+    threads : int, optional
+        Of both nets; by default what the net to compare with runs on by itself.
     repeat : int
         Timed passes of each net; two more warm up.
     tune, exact, bf16x3, codegen : bool
@@ -112,20 +114,15 @@ def benchmark(
     ModelError
         A net does not take the inputs.
     """
-    nets = {"net": net} | ({"against": against} if against else {})
     shapes = {name: array.shape for name, array in inputs.items()}
-    executors = {
-        name: Executor(
-            each,
-            shapes,
-            threads=threads,
-            tune=tune,
-            exact=exact,
-            bf16x3=bf16x3,
-            codegen=codegen,
-        )
-        for name, each in nets.items()
-    }
+    executor = partial(
+        Executor, inputs=shapes, tune=tune, exact=exact, bf16x3=bf16x3, codegen=codegen
+    )
+    executors = {}
+    if against is not None:
+        executors["against"] = executor(against, threads=threads)
+        threads = executors["against"].plan().threads
+    executors["net"] = executor(net, threads=threads)
     timings = race(executors, inputs, repeat)
     layers = tuple(
         LayerTime(
@@ -214,12 +211,14 @@ def compare_speed(
     threads: int | None = None,
     repeat: int = 10,
 ) -> Comparison:
-    """Time two nets of the same inputs in turns, whole and step by step, on as many threads."""
-    threads = resolve_threads(threads)
-    executors = {
-        "before": Executor(before, threads=threads),
-        "after": Executor(after, threads=threads),
-    }
+    """Time two nets of the same inputs in turns, whole and step by step.
+
+    Both run on as many threads; by default on those that the first runs on by itself.
+    """
+    shapes = {name: array.shape for name, array in inputs.items()}
+    executors = {"before": Executor(before, shapes, threads=threads)}
+    threads = executors["before"].plan().threads
+    executors["after"] = Executor(after, shapes, threads=threads)
     whole = race(executors, inputs, repeat)
     samples: dict[str, dict[tuple[str, ...], list[float]]] = {name: {} for name in executors}
     for _ in range(repeat):
