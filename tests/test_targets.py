@@ -10,8 +10,8 @@ from test_obs import images
 from caffe_scnn.calibrate import Calibration, Images
 from caffe_scnn.decompose import Auto, Goal, Journal, LowRank, Obs, Recipe, compress, plan
 from caffe_scnn.decompose.allocate import Curve, allocate
-from caffe_scnn.decompose.costs import Cost, Meter, packed_bytes
-from caffe_scnn.decompose.curves import Law, _curve
+from caffe_scnn.decompose.costs import RESOURCES, Cost, Meter, packed_bytes
+from caffe_scnn.decompose.curves import LEAST_LOSS, MOST_LOSS, Law, Probe, _curve
 from caffe_scnn.decompose.recipe import bytes_of
 from caffe_scnn.decompose.search import _next_budget
 from caffe_scnn.decompose.select import Target
@@ -147,10 +147,10 @@ def test_auto_takes_for_every_layer_what_loses_less():
     assert weights(found.net) == weights(again.net)
 
 
-def measured(sizes, whole, errors=(), losses=()):
+def measured(sizes, whole, errors=(), losses=(), cost=1.0):
     """What the journal holds of a method: its error is what is missing of the layer's size."""
     points = [
-        {"fraction": size, "error": 1 - size, "macs": size, "time": size, "size": size}
+        {"fraction": size, "error": 1 - size, **dict.fromkeys(RESOURCES, cost * size)}
         for size in sizes
     ]
     return {"at": 0, "points": points, "whole": whole, "errors": errors, "losses": losses}
@@ -175,7 +175,8 @@ def chosen(*methods):
 def test_what_an_error_costs_is_probed_for_every_method():
     """The same errors cost a classifier of low rank ten times what they cost a pruned one."""
     pruned = measured((0.2, 0.6), True, [0.8, 0.4], [0.64, 0.16])
-    assert chosen(pruned, measured((0.2, 0.6), False, [0.4], [1.6])) == {0}
+    assert 1 in chosen(pruned, measured((0.2, 0.6), False, [0.4], [0.16], cost=0.7))
+    assert chosen(pruned, measured((0.2, 0.6), False, [0.4], [1.6], cost=0.7)) == {0}
     cheap = curve_of(pruned, measured((0.2, 0.6), False, [0.4], [0.016]))  # not believed
     assert cheap.losses[cheap.which == 1][0] == pytest.approx(0.64)
     blind = curve_of(pruned, measured((0.2, 0.6), False, [1e-6], [1e-9]))  # tells nothing
@@ -252,6 +253,32 @@ def test_the_law_of_losses_goes_through_both_probes():
     np.testing.assert_allclose(law(np.array([0.4, 0.2, 0.1])), [0.32, 0.08, 0.02])
     assert Law.through([], [])(np.array([0.5])) == pytest.approx(0.25)
     assert Law.through([0.2, 0.1], [1.0, 1e-9]).power == 4.0
+
+
+def test_errors_that_are_rounding_say_nothing_about_larger_ones():
+    assert Law.through([1e-6, 1e-8], [1e-3, 1e-9]) == Law()
+    one = Law.through([0.1, 1e-8], [0.03, 1e-9])  # the square through the one that tells
+    assert one(np.array([0.2])) == pytest.approx(0.12)
+
+
+def test_answers_that_are_no_numbers_are_worse_than_all_others(monkeypatch):
+    net, given = net_of(*CHAIN), calibration()
+    probe = Probe(net, given)
+    finite = probe.of(net)
+    assert finite == LEAST_LOSS
+    net.layer("conv1").blobs[0][:] = np.inf
+    with np.errstate(all="ignore"):
+        assert probe.of(net) == MOST_LOSS
+
+
+def test_losses_that_are_no_numbers_end_the_search():
+    def curve(losses):
+        costs = {"macs": np.array([1.0, 2.0, 3.0])}
+        which = np.array([0, 1, 1])
+        return Curve((Obs(), LowRank()), which, np.array([0.3, 0.6, 1]), losses, costs)
+
+    odd, plain = curve(np.full(3, np.nan)), curve(np.array([2.0, 1.0, 0.0]))
+    assert len(allocate([odd, plain], 5.0)) == 2
 
 
 def test_curves_of_several_methods_share_their_end():

@@ -2,7 +2,8 @@
 
 Every layer has a curve: what it could become, what the net loses by it, and what it costs then.
 The choice is the one at which one more unit of the budget would buy the same everywhere: a common
-price, found by bisection (Lagrange's multiplier of the knapsack problem).
+price, found by bisection (Lagrange's multiplier of the knapsack problem). Where layers have several
+methods, what a price leaves of the budget then goes where it saves most.
 """
 
 from __future__ import annotations
@@ -140,6 +141,6 @@ def _filled(
             losses = np.where(within, curve.losses, np.inf)
             steps.append((curve.losses[point] - losses.min(), at, int(losses.argmin())))
         gain, at, point = max(steps, default=(0.0, 0, 0))
-        if gain <= 0:
+        if not gain > 0:  # nor where losses are no numbers
             return points
         points[at] = point

@@ -19,7 +19,7 @@ from caffe_scnn.decompose.spatial import Spatial
 from caffe_scnn.errors import ModelError
 from caffe_scnn.model.net import Layer
 
-# Tried on every layer whose type they take; answers are probed with the errors of the first one.
+# Tried on every layer whose type they take; answers are probed at more sizes of the first one.
 TRIED: tuple[Decomposition, ...] = (
     Obs(),
     LowRank(),

@@ -42,10 +42,13 @@ IMAGES = 96
 # Layers whose inputs are looked at in one pass: they share the memory for samples.
 TOGETHER = 8
 
-# The answers' divergence is a power of the layer's error; for small errors the square. What it does
-# does not show where the error is smaller than this.
+# The answers' divergence is a power of the layer's error; for small errors the square. Of errors
+# that are rounding nothing follows, and of one that is small not what larger ones do.
 LEAST_POWER, MOST_POWER = 1.0, 4.0
-NEGLIGIBLE = 0.01
+ROUNDING, SMALL = 1e-4, 0.01
+
+# Divergences that are told apart; answers that are no numbers any more are worse than all others.
+LEAST_LOSS, MOST_LOSS = 1e-9, 1e6
 
 
 def curves(
@@ -216,20 +219,21 @@ class Law:
     @classmethod
     def through(cls, errors: Sequence[float], losses: Sequence[float]) -> Law:
         """Fit two probes, the larger error first; the square of the error where there is none."""
-        if not errors:
+        told = np.asarray(errors) >= ROUNDING
+        if not np.any(told):
             return cls()
-        e, power = np.maximum(errors, 1e-9), 2.0
-        if e[0] > 1.01 * e[1]:
-            slope = np.log(losses[0] / losses[1]) / np.log(e[0] / e[1])
+        e, lost, power = np.asarray(errors)[told], np.asarray(losses)[told], 2.0
+        if e[0] > 1.01 * e[-1]:
+            slope = np.log(lost[0] / lost[-1]) / np.log(e[0] / e[-1])
             power = float(np.clip(slope, LEAST_POWER, MOST_POWER))
-        return cls(float(np.exp(np.mean(np.log(losses) - power * np.log(e)))), power)
+        return cls(float(np.exp(np.mean(np.log(lost) - power * np.log(e)))), power)
 
     def like(self, errors: Sequence[float], losses: Sequence[float]) -> Law:
         """Return a law of the same power through one probe, if that costs more than by this one.
 
         One probe does not tell what errors of another size cost: of small losses nothing follows.
         """
-        if not errors or errors[0] < NEGLIGIBLE:
+        if not errors or errors[0] < SMALL:
             return self
         return Law(max(self.factor, losses[0] / errors[0] ** self.power), self.power)
 
@@ -298,4 +302,5 @@ class Probe:
     def of(self, net: Net) -> float:
         """Return the divergence of another net's answers, never quite zero."""
         after = self._calibration.outputs(net, self._blob, IMAGES)
-        return max(divergence(self._before, after, self._softmax), 1e-9)
+        lost = divergence(self._before, after, self._softmax)
+        return float(np.clip(lost, LEAST_LOSS, MOST_LOSS)) if np.isfinite(lost) else MOST_LOSS
