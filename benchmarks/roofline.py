@@ -4,25 +4,28 @@ Usage: ``python benchmarks/roofline.py NET/WEIGHTS … [--layers]``; names are t
 ``peer_models.py``, for instance ``vgg16/pruned`` or ``"vgg16/95% zero"`` (one thread; nothing else
 should run)
 
-Every layer has a time that it cannot go below: its multiply-adds on non-zero weights at the speed
-of the loads that they need, or its weights and maps at the speed of the memory they come from,
-whichever is longer. Zeros anywhere need a load for each multiply-add, from the second-level cache
-where the first does not hold what a tile reads, across two cache lines where kernels are larger
-than 1x1, unless they run on panels; and they compute whole vectors, of which the ends of rows fill
-a part. Dense layers and depthwise ones need no loads; Winograd's form multiplies 2.25 or 4 times
-less. Limits are measured first (``limits.py``).
+For every layer the time is estimated that it cannot go below: of its multiply-adds on non-zero
+weights at the speed of the loads that they need, or of its weights and maps at the speed of the
+memory they come from, whichever is longer. Zeros anywhere need a load for each multiply-add, from
+the second-level cache where the first does not hold what a tile reads, across two cache lines where
+kernels are larger than 1x1, unless they run on panels; and they compute whole vectors, of which the
+ends of rows fill a part. Dense layers and depthwise ones need no loads; Winograd's form multiplies
+2.25 or 4 times less. Weights count as read from wherever so many bytes are kept as one pass of the
+whole net touches; those of a layer that happens to lie nearer come faster. Limits are measured
+first (``limits.py``).
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 from gate import Gate
 from limits import limits, probes, read_speed
-from peer_models import picture, variants
+from peer_models import LAYERS, names, picture, variants
 
 from caffe_scnn import Executor, _kernels
 from caffe_scnn.engine.ops import Op
@@ -77,14 +80,33 @@ class Roofline:
         if self.kind(step) == "zeros anywhere, k×k":
             roof = self._roofs["FMA, operand across lines of L1"]
         if isinstance(step, ConvolutionOp) and "zeros anywhere" in self.kind(step):
-            if step.read > cache_bytes(0) and "panel" not in step.kernel:
+            if bytes_read_again(step) > cache_bytes(0) and "panel" not in step.kernel:
                 roof = min(roof, self._roofs["read L2"] / BYTES_PER_FLOP)
-            roof *= step.target.height * step.target.width / step.computed
+            roof *= step.target.height * step.target.width / pixels_computed(step)
         fewer = next((f for name, f in FEWER.items() if name in step.kernel), 1.0)
         maps = step.bytes - step.weight_bytes
         near = self._roofs["read L2" if maps <= cache_bytes(2) else "read L3"]
         moved = maps / near + step.weight_bytes / self._weights
         return max(flops / fewer / roof, moved) / 1e6
+
+
+def pixels_computed(step: ConvolutionOp) -> int:
+    """Return the pixels of an output channel that are computed: whole vectors, gaps among them."""
+    lanes = step.tile.lanes
+    if step.tile.op == "panel":
+        return step.target.height * whole_vectors(step.target.width, lanes)
+    return whole_vectors(step.shape.run, lanes)
+
+
+def whole_vectors(pixels: int, lanes: int) -> int:
+    """Return the pixels of the vectors that hold so many."""
+    return -(-pixels // lanes) * lanes
+
+
+def bytes_read_again(step: ConvolutionOp) -> int:
+    """Return the bytes of the input that a sparse tile reads for every output channel."""
+    shape, tile = step.shape, step.tile
+    return 4 * (tile.vectors * tile.lanes + shape.span) * shape.channels // tile.parts
 
 
 def cache_bytes(level: int) -> int:
@@ -106,17 +128,31 @@ def parts(step: Op) -> list[tuple[Op, int]]:
     ]
 
 
-def measured(name: str, gate: Gate, roofs: dict[str, float], layers: bool) -> None:
-    """Print a table of one net."""
-    net_name, weights = name.rsplit("/", 1)
+def named(name: str) -> Net:
+    """Return ``NET/WEIGHTS``; what there is not ends the program with the names that there are."""
+    net, _, weights = name.rpartition("/")
     zeros = weights.removesuffix("% zero")
-    net = dict(variants(net_name, [1 - int(zeros) / 100] if zeros.isdigit() else None))[weights]
+    densities = [1 - int(zeros) / 100] if zeros.isdigit() else None
+    known = [*names(), *LAYERS]
+    if net not in known:
+        raise SystemExit(f"no net {net!r}; there are: {', '.join(known)}")
+    found = dict(variants(net, densities))
+    if weights not in found:
+        raise SystemExit(f"no weights {weights!r} of {net}; there are: {', '.join(found)}")
+    return found[weights]
+
+
+def measured(
+    name: str, gate: Gate, roofs: dict[str, float], probe: ctypes.CDLL, layers: bool
+) -> None:
+    """Print a table of one net."""
+    net = named(name)
     given = picture(net)
     executor = Executor(net, threads=1)
     executor.run(given)
     plan = executor.plan({blob: x.shape for blob, x in given.items()})
     # read as often as the net runs, from wherever as much as one pass touches is kept
-    weights_roof = read_speed(gate, probes(_kernels.best_isa()), plan.nbytes)
+    weights_roof = read_speed(gate, probe, plan.nbytes)
     line = Roofline(net, roofs, weights_roof)
     rows: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for time in executor.profile(given, repeat=REPEAT):
@@ -139,11 +175,11 @@ def main() -> None:
     parser.add_argument("nets", nargs="+", metavar="NET/WEIGHTS")
     parser.add_argument("--layers", action="store_true", help="a line for every layer, too")
     options = parser.parse_args()
-    gate = Gate()
-    roofs = limits(gate, _kernels.best_isa())
+    gate, isa = Gate(), _kernels.best_isa()
+    roofs, probe = limits(gate, isa), probes(isa)
     print(", ".join(f"{name} {value:.0f}" for name, value in roofs.items()))
     for name in options.nets:
-        measured(name, gate, roofs, options.layers)
+        measured(name, gate, roofs, probe, options.layers)
 
 
 if __name__ == "__main__":

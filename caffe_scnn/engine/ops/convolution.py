@@ -101,17 +101,6 @@ class Matrix:
         """Output channels."""
         return len(self.spec.weights)
 
-    def vectors(self, tile: Tile) -> int:
-        """Return how many vectors tiles compute of an output channel."""
-        if tile.op == "panel":
-            return self.rows.rows * -(-self.rows.width // tile.lanes)
-        return self.run.vectors(tile.lanes)
-
-    def bytes_of(self, tile: Tile) -> int:
-        """Return the bytes of the input that a tile reads, of one part of the channels."""
-        pixels = tile.vectors * tile.lanes + self.shape.span
-        return 4 * pixels * self.shape.channels // tile.parts
-
     def weights(self) -> Float32:
         """Return the weights, of shape (channels, columns): group by group, columns of a group."""
         by_tap = self.spec.weights.reshape(*self.spec.weights.shape[:2], -1)
@@ -125,10 +114,10 @@ class ConvolutionOp(Op):
 
     Attributes
     ----------
-    computed : int
-        Pixels of an output channel that are computed: whole vectors, gaps between rows among them.
-    read : int
-        Bytes of the input that a tile reads again for every block of output channels.
+    shape : Shape
+        What is multiplied with the weights.
+    tile : Tile
+        By which kernel.
     """
 
     name: ClassVar[str] = "convolution"
@@ -168,9 +157,8 @@ class ConvolutionOp(Op):
                 lambda tile: self._alone(pack(tile)[0]),
                 self.threads,
             )
+        self.shape, self.tile = shape, tile
         self.convolution, self.weight_bytes = pack(tile)
-        self.computed = tile.lanes * matrix.vectors(tile)
-        self.read = matrix.bytes_of(tile)
         self.kernel = f"f32_{tile.kernel}__{context.isa}"
         self.why = tile.why
 
