@@ -3,8 +3,8 @@
 Usage: ``CAFFE_SCNN_DATA=… python benchmarks/compression_curves.py DIR [CASE…]``
 
 Cases: ``lenet``, ``cifar``, ``squeezenet``, ``mobilenet``; pictures and folds are those of
-``compression_accuracy.py``. For every case ``auto`` is asked for several speeds, and every method of
-:data:`ASKED` for several fractions of the multiply-accumulates (every other one of them for the two
+``compression_accuracy.py``. For every case ``auto`` is asked for several speeds, every method of
+:data:`ASKED` for fractions of the multiply-accumulates (every other one of them for the two
 large nets). Prints a table of all nets and the fastest within 1, 2 and 5 points of top-1, and draws
 both curves. What is finished is kept in DIR, nets too: run again, it goes on. One thread; times are
 medians in turns with the original. ``--times`` takes all of them again, for a machine that was busy
