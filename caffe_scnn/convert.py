@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from caffe_scnn.errors import UnsupportedLayer
+from caffe_scnn.errors import ModelError, UnsupportedLayer
 from caffe_scnn.layers.base import Shape
 from caffe_scnn.layers.binding import IGNORED, Binding, attach, bind
 from caffe_scnn.model.caffemodel import StoredNet, read_caffemodel
@@ -80,6 +80,8 @@ def convert(
     notes: list[str] = []
     before = net.text()
     net = upgrade(net)
+    if not list(net):
+        raise ModelError(f"{prototxt}: the net has no layers")
     changed = net.text() != before
     notes.append("prototxt: upgraded to the current format" if changed else "prototxt: is current")
     steps = _steps(passes, outputs, input_size)

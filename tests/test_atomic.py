@@ -170,3 +170,15 @@ def test_a_file_in_the_way_is_never_replaced(tmp_path: Path, overwrite: bool) ->
     with pytest.raises(OutputError), output_directory(tmp_path / "out" / "deeper"):
         pytest.fail("the block must not run")
     assert (tmp_path / "out").read_bytes() == b"mine"
+
+
+def test_what_cannot_be_read_is_not_said_to_be_unwritable(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.txt"
+    with pytest.raises(FileNotFoundError), output_directory(tmp_path / "out"):
+        missing.read_text()
+    with (
+        pytest.raises(OutputError, match="cannot be written"),
+        output_directory(tmp_path / "out") as folder,
+    ):
+        (folder / "deep" / "file").write_text("")
+    assert os.listdir(tmp_path) == []

@@ -152,6 +152,14 @@ def test_other_settings_need_another_folder(world, tmp_path):
     assert "another model or other settings" in said
 
 
+def test_settings_of_detections_that_were_never_made_bind_nobody(world, tmp_path):
+    (tmp_path / "broken.jpg").write_text("no picture")
+    command = ["detect", world / "detector", tmp_path / "broken.jpg", "-o", tmp_path / "out"]
+    for threshold in (0.1, 0.2):
+        said = refusal(*command, "--proposals", "sliding", "--threshold", threshold)
+        assert "broken.jpg" in said and "other settings" not in said
+
+
 def test_a_compressed_backbone_drops_in(world, tmp_path):
     backbone = world / "detector" / "backbone.prototxt", world / "detector/backbone.caffemodel"
     options = ["--method", "magnitude", "--density", 0.6, "--layers", "conv"]

@@ -23,7 +23,7 @@ from caffe_scnn.proto import caffe_pb2 as pb
 from caffe_scnn.save import save
 
 pytest.importorskip("torch", reason="fine-tuning needs PyTorch (extra: train)")
-from finetune_support import images, learner
+from finetune_support import LEARNER, images, learner
 
 RECIPE = 'method = "gradual"\ndensity = 0.25\n[train]\nepochs = {epochs}\nbatch = 8\n'
 WRITTEN = {
@@ -187,3 +187,61 @@ def test_two_processes_train_the_net_of_one(folder):
     for layer, other in zip(*nets, strict=True):
         for blob, also in zip(layer.blobs, other.blobs, strict=True):
             np.testing.assert_allclose(blob, also, rtol=1e-4, atol=1e-6)
+
+
+def teacher(folder, **options):
+    """Write a teacher, and return the options that name it."""
+    (folder / "teacher").mkdir()
+    save(learner(**options), folder / "teacher")
+    files = folder / "teacher" / "deploy.prototxt", folder / "teacher" / "weights.caffemodel"
+    return ["--teacher", files[0], "--teacher-weights", files[1]]
+
+
+def test_the_folder_of_a_model_that_is_read_is_not_written_to(folder):
+    before = (folder / "model" / "weights.caffemodel").read_bytes()
+    guide = teacher(folder, seed=4)
+    for out in ("model", "teacher"):
+        message = refusal(*arguments(folder, "images.npy", out), "--overwrite", *guide)
+        assert "which is read; choose another folder" in message
+    assert (folder / "model" / "weights.caffemodel").read_bytes() == before
+
+
+@pytest.mark.parametrize("wrong", [-1, 3])
+def test_labels_that_are_no_classes_are_refused_before_anything_is_written(folder, wrong):
+    source = images(40)
+    labels = source.labels.copy()
+    labels[[4, 9]] = wrong  # of every ten the last is held back
+    np.savez(folder / "wrong.npz", x=source._pixels, y=labels)
+    assert f"has the label {wrong}" in refusal(*arguments(folder, "wrong.npz"))
+    assert not (folder / "out").exists()
+    held = refusal(*arguments(folder), "--held-back", folder / "wrong.npz")
+    assert f"image 5 of 40 has the label {wrong}" in held
+
+
+def test_goals_of_labels_are_not_judged_without_labels(folder):
+    message = refusal(*arguments(folder), "--held-back", folder / "images.npy")
+    assert "the images held back have none" in message
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "blob"),
+    [
+        (("num_output: 3 }", "num_output: 5 }"), "prob"),
+        (("dim: 6 dim: 6", "dim: 8 dim: 8"), "data"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_refused(folder, change, blob):
+    text = LEARNER.replace(*change)
+    message = refusal(*arguments(folder, "images.npy"), *teacher(folder, text=text))
+    assert f'the teacher does not fit: its "{blob}"' in message
+    assert not (folder / "out").exists()
+
+
+def test_a_training_that_fails_at_once_leaves_nothing(folder):
+    broken = images(40)._pixels
+    (folder / "pictures").mkdir()
+    (folder / "list.txt").write_text("".join(f"{i}.png 0\n" for i in range(len(broken))))
+    message = refusal(*arguments(folder, "list.txt"), "--root", folder / "pictures")
+    assert "png" in message
+    assert not (folder / "out").exists()

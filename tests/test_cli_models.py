@@ -740,3 +740,11 @@ def test_info_tells_what_is_subtracted_from_pictures(tmp_path: Path) -> None:
     (tmp_path / "preprocess.toml").write_text("mean = [1, 2]\n")
     said = answer("info", model.prototxt)["preprocessing"]
     assert said.startswith("cannot be used: ") and "2 values per pixel" in said
+
+
+def test_convert_refuses_a_prototxt_without_layers(model: ModelFiles, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.prototxt"
+    empty.write_text("")
+    message = refusal("convert", empty, model.caffemodel, "-o", tmp_path / "out")
+    assert "empty.prototxt: the net has no layers" in message
+    assert not (tmp_path / "out").exists()

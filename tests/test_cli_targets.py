@@ -149,3 +149,47 @@ def test_targets_that_cannot_be_are_refused(
     for option, text in (("--size", "big"), ("--max-drop", "little")):
         assert call(*blind, option, text).exit_code == 2
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.resume").exists()
+
+
+def test_labels_that_are_no_classes_are_refused(
+    model: ModelFiles, pictures: Path, tmp_path: Path
+) -> None:
+    listed = tmp_path / "wrong.txt"
+    listed.write_text("\n".join(f"{i:02}.png {i % 5 + 1}" for i in range(30)))
+    options = ["--list", listed, "--max-drop", "1%"]
+    message = refusal(*asked(model, tmp_path / "out", pictures, *options))
+    assert "image 5 of 30 has the label 5, but the net has 5 classes (0 … 4)" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_spared_needs_a_drop(model: ModelFiles, pictures: Path, tmp_path: Path) -> None:
+    result = call(*asked(model, tmp_path / "out", pictures, "--macs", "0.5", "--spare", "size"))
+    assert result.exit_code == 2
+    assert "--max-drop" in result.stderr
+
+
+def test_values_that_are_not_finite_are_refused(model: ModelFiles, tmp_path: Path) -> None:
+    images = np.zeros((20, 3, 8, 8), np.float32)
+    images[6, 0, 0, 0] = np.nan
+    for name, arrays in (
+        ("x.npz", {"x": images}),
+        ("xy.npz", {"x": images, "y": np.zeros(20, int)}),
+    ):
+        np.savez(tmp_path / name, **arrays)
+        files = [model.prototxt, model.caffemodel, "-o", tmp_path / "out"]
+        message = refusal("compress", *files, "--method", "obs", "--input", tmp_path / name)
+        assert name in message and "image 7 of 20 holds values that are not finite" in message
+
+
+def test_a_picture_that_is_missing_is_named_as_such(
+    model: ModelFiles, pictures: Path, tmp_path: Path
+) -> None:
+    (pictures / "03.png").unlink()
+    listed = ["--list", tmp_path / "list.txt"]
+    message = refusal(*asked(model, tmp_path / "out", pictures, "--density", "0.5", *listed))
+    assert "03.png" in message and "cannot be written" not in message
+
+
+def test_the_help_says_defaults_that_differ_by_method() -> None:
+    help_text = " ".join(call("compress", "--help").stdout.split())
+    assert "[scnn: True, magnitude: False]" in help_text

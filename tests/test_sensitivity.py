@@ -87,6 +87,8 @@ def test_an_interrupted_scan_goes_on(model, tmp_path):
     result = call("sensitivity", *model, "--densities", "0.5,0.25")
     assert "going on: 2 of 4 points" in result.stderr
     assert path.read_text() == "".join(lines)
+    fewer = call("sensitivity", *model, "--densities", "0.5")  # others than these are there, too
+    assert "going on: 2 of 2 points" in fewer.stderr
     again = answer("sensitivity", *model, "--densities", "0.5,0.25")["points"]
     assert again == whole
     more = answer("sensitivity", *model, "--densities", "0.75")["points"]

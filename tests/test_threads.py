@@ -9,6 +9,7 @@ from caffe_scnn.decompose.costs import Meter
 from caffe_scnn.engine import Executor
 from caffe_scnn.engine import threads as threads_module
 from caffe_scnn.engine.threads import MOVED, MULTIPLY_ADD, STREAMED
+from caffe_scnn.errors import KernelError
 from caffe_scnn.evaluate.benchmark import benchmark, compare_speed
 from caffe_scnn.layers.binding import bind
 from caffe_scnn.model.net import Net
@@ -116,3 +117,8 @@ def test_layers_are_timed_on_the_threads_of_the_whole_net(net, plans, monkeypatc
     meter.of_net(smaller)
     meter.speedup(net, smaller)
     assert set(plans) == {threads}
+
+
+def test_more_threads_than_a_system_may_have_are_refused(net):
+    with pytest.raises(KernelError, match="99999 threads: at most"):
+        Executor(net, threads=99_999)

@@ -22,6 +22,8 @@ from caffe_scnn.evaluate.data_layer import read_source
 from caffe_scnn.evaluate.database import Database
 from caffe_scnn.evaluate.images import Images as ImageSource
 from caffe_scnn.evaluate.images import Labels, read_images
+from caffe_scnn.evaluate.labels import check_labels
+from caffe_scnn.layers.shapes import infer_shapes
 from caffe_scnn.model.net import Net
 from caffe_scnn.preprocess import Transformer
 from caffe_scnn.preprocess.transformer import Values
@@ -81,7 +83,7 @@ class Sighted:
     Raises
     ------
     ModelError
-        Too few pictures to keep some for a check.
+        Too few pictures to keep some for a check, or labels that are no classes of the net.
     """
 
     def __init__(
@@ -97,7 +99,9 @@ class Sighted:
         self._pictures = pictures
         self._transformer = transformer
         self._threads = threads
-        _, self._softmax = answer_blob(net)
+        blob, self._softmax = answer_blob(net)
+        if pictures.labels is not None:
+            check_labels(pictures.labels, infer_shapes(net).blobs[blob][1])
         at = np.arange(len(pictures.images)) % HELD_BACK
         self._held = at == HELD_BACK - 1
         self._checked = np.isin(at, CHECKED) & checked

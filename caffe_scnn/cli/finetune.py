@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +21,7 @@ from caffe_scnn.cli.grouped import grouped
 from caffe_scnn.cli.models import FILE, Models, takes_models
 from caffe_scnn.cli.opening import Opening, opening_options, threads_option
 from caffe_scnn.cli.preprocessing import Preprocessing, preprocessing_options
-from caffe_scnn.cli.writing import RECIPE
+from caffe_scnn.cli.writing import RECIPE, keep_inputs
 from caffe_scnn.engine import Executor, FlushToZero
 from caffe_scnn.errors import CaffeScnnError, OutputError
 from caffe_scnn.layers.summary import summarize
@@ -201,7 +201,9 @@ def command(
     with join_team(device) as team, _threads(threads), FlushToZero(1), _quiet(not team.leads):
 
         def action(model: ModelFiles) -> Report:
-            work = Work(model, opening.load(model), wishes, guide, sources, place, team)
+            guided = teacher, teacher_weights
+            net = opening.load(model)
+            work = Work(model, net, wishes, guide, guided, sources, place, team)
             return work.run(models.place(place.out, model), preprocessing, threads)
 
         models.deliver(action)
@@ -209,12 +211,13 @@ def command(
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """The training of one model."""
+    """The training of one model; ``guided``: the files of the teacher."""
 
     model: ModelFiles
     net: Net
     recipe: FinetuneRecipe
     teacher: Net | None
+    guided: tuple[Path | None, Path | None]
     sources: Sources
     place: Place
     team: Team
@@ -224,6 +227,7 @@ class Work:
         from caffe_scnn.finetune.checkpoint import FILE_NAME
 
         if self.team.leads:
+            keep_inputs(folder, (self.model.prototxt, self.model.caffemodel, *self.guided))
             self.place.check(folder)
         transformer = preprocessing.transformer(self.model, self.net)
         settings = replace(Preprocess.beside(self.model.folder), **preprocessing.given)
@@ -235,8 +239,14 @@ class Work:
             folder.mkdir(parents=True, exist_ok=True)
             with atomic_write(folder / RECIPE) as file:
                 file.write(self.recipe.text().encode())
-        with _interruptions() as interrupted, Follower(self.team.leads) as follower:
-            done = trainer.run(checkpoint, follower.follow, interrupted)
+        try:
+            with _interruptions() as interrupted, Follower(self.team.leads) as follower:
+                done = trainer.run(checkpoint, follower.follow, interrupted)
+        except (CaffeScnnError, OSError):
+            if self.team.leads and not checkpoint.exists():  # nothing to go on from
+                (folder / RECIPE).unlink(missing_ok=True)
+                _remove_empty(folder)
+            raise
         if not done:
             raise KeyboardInterrupt
         result = trainer.result()
@@ -297,6 +307,11 @@ class Work:
                 for s in (before, after)
             ]
         return agreement(before, after, softmax), right
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def plots(rows: list[dict[str, float]]) -> list[Plot]:

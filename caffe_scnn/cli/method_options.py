@@ -35,10 +35,23 @@ def _option(name: str, methods: list[type[Decomposition]]) -> Decorator:
     flag = name.replace("_", "-")
     kind = _kind(get_type_hints(methods[0])[name])
     names = ", ".join(method.name for method in methods)
-    text = f"({names}) {field.metadata['help']} [{field.default}]"
+    text = f"({names}) {field.metadata['help']} [{_defaults(name, methods)}]"
     if kind is bool:
         return click.option(f"--{flag}/--no-{flag}", name, default=None, help=text)
     return click.option(f"--{flag}", name, type=kind, default=None, help=text)
+
+
+def _defaults(name: str, methods: list[type[Decomposition]]) -> str:
+    """Say what a parameter is by default, method by method where they differ."""
+    found = {
+        method.name: field.default
+        for method in methods
+        for field in _fields(method)
+        if field.name == name
+    }
+    if len(set(found.values())) == 1:
+        return str(next(iter(found.values())))
+    return ", ".join(f"{method}: {default}" for method, default in found.items())
 
 
 def _kind(hint: Any) -> Any:

@@ -139,10 +139,11 @@ def scanned(scan: Scan, sighted: Sighted, place: Path, name: str) -> Report:
     place.mkdir(parents=True, exist_ok=True)
     file = SensitivityFile(place / CSV, _identity(scan, sighted))
     known = {(point.layer, point.density) for point in file.points}
-    if known:
-        click.echo(f"going on: {len(known)} of {len(places)} points are in {place / CSV}", err=True)
+    there = len(known.intersection(places))
+    if there:
+        click.echo(f"going on: {there} of {len(places)} points are in {place / CSV}", err=True)
     with progress(len(places), name) as advance:
-        advance(len(known))
+        advance(there)
         for point in scan.points(lambda made: _answer(sighted, made), known):
             file.add(point)
             advance(1)

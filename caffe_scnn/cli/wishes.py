@@ -46,6 +46,8 @@ class Wishes:
         if self.seed is not None:
             changes["seed"] = self.seed
         if self.spare is not None:
+            if self.max_drop is None and base.max_drop is None:
+                raise click.UsageError("--spare says what --max-drop makes small: give that, too")
             changes["spare"] = self.spare
         if self._targets or self.density is not None or self.error is not None:
             changes |= {**dict.fromkeys(TARGETS), **self._targets}
@@ -130,8 +132,8 @@ wishes_options = grouped(
     click.option(
         "--error",
         type=float,
-        help="Instead: largest relative error of each compressed layer, of its weights or (obs) "
-        "of its responses.",
+        help="Instead: largest relative error that each layer is fitted to, of its weights, or "
+        "with images of its responses; on the inputs it gets in the end it may be larger.",
     ),
     click.option(
         "--macs",

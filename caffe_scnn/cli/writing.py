@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,19 +31,26 @@ class Destination:
     @contextmanager
     def folder(self, place: Path, model: ModelFiles) -> Iterator[Path]:
         """Yield a folder that becomes ``place`` at the end, with the model's preprocess.toml."""
-        self._keep(place, model)
+        keep_inputs(place, (model.prototxt, model.caffemodel))
         with output_directory(place, self.overwrite, OURS) as folder:
             if (model.folder / FILE_NAME).exists():
                 settings = Preprocess.beside(model.folder)
                 (folder / FILE_NAME).write_text(settings.text(place), encoding="utf-8")
             yield folder
 
-    def _keep(self, place: Path, model: ModelFiles) -> None:
-        """Refuse to replace the folder that a model is read from."""
-        target = place.resolve()
-        for path in (model.prototxt, model.caffemodel):
-            if path is not None and place.is_dir() and target in path.resolve().parents:
-                raise OutputError(f"{place}: holds {path}, which is read; choose another folder")
+
+def keep_inputs(place: Path, read: Iterable[Path | None]) -> None:
+    """Refuse to write into a folder that something is read from.
+
+    Raises
+    ------
+    OutputError
+        A file that is read lies in it.
+    """
+    target = place.resolve()
+    for path in read:
+        if path is not None and place.is_dir() and target in path.resolve().parents:
+            raise OutputError(f"{place}: holds {path}, which is read; choose another folder")
 
 
 destination_options = grouped(
@@ -56,7 +63,7 @@ destination_options = grouped(
         type=FILE,
         metavar="DIR",
         required=True,
-        help="Folder to write; with --models one folder below it for each model.",
+        help="Folder to write; of many models one folder below it for each.",
     ),
     click.option(
         "--overwrite",

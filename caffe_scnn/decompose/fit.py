@@ -177,7 +177,8 @@ def _within_error(target: Target, candidate: Candidate, limit: float) -> Mask:
         least = candidate.error(np.ones_like(candidate.offer.gains, bool))
         raise ModelError(
             f'layer "{target.name}": a relative error of {limit:g} is out of reach: with '
-            f"{target.goal.method} everything kept leaves {least:.3g}; allow more bases"
+            f"{target.goal.method.name} everything kept leaves {least:.3g}, what the layers before "
+            f"it hand on included; allow a larger one"
         )
     return keep
 

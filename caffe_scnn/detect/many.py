@@ -285,12 +285,13 @@ def _claim(folder: Path, job: Job) -> None:
     """Write or compare the settings of the detections in a folder."""
     path = folder / "settings.key"
     if path.exists():
-        if path.read_text(encoding="utf-8") != job.key():
+        if path.read_text(encoding="utf-8") == job.key():
+            return
+        if any(folder.glob("*.json")):
             raise OutputError(
                 f"{folder}: holds detections of another model or other settings; choose another "
                 "folder, or remove this one"
             )
-        return
     with suppress(OSError):  # the message comes from atomic_write
         folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:

@@ -7,6 +7,9 @@ import os
 from caffe_scnn import _kernels
 from caffe_scnn.errors import KernelError
 
+# OpenMP ends the process where the system has no more threads.
+MOST_THREADS = 1024
+
 # Below this many cycles (some 3 µs) a parallel region costs more than it saves.
 SERIAL_CYCLES = 12_000
 # Below so many (some 0.2 ms) a whole net gains a third at most by a second thread, and where other
@@ -28,10 +31,12 @@ def resolve_threads(threads: int | None) -> int:
     Raises
     ------
     KernelError
-        Fewer than one thread.
+        Fewer than one thread, or so many that a system may not have them.
     """
     if threads is not None and threads < 1:
         raise KernelError(f"{threads} threads: at least one is needed")
+    if threads is not None and threads > MOST_THREADS:
+        raise KernelError(f"{threads} threads: at most {MOST_THREADS} can be asked for")
     available = min(_kernels.processors(), len(os.sched_getaffinity(0)))
     if not _kernels.openmp():
         return 1

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from caffe_scnn.engine import Executor
 from caffe_scnn.errors import ModelError
 from caffe_scnn.evaluate.arrays import Values
+from caffe_scnn.evaluate.labels import check_labels
 
 Scores = NDArray[np.float32]
 
@@ -189,7 +190,7 @@ def evaluate(
         scores = classifier.scores(batch)
         wanted = labels[seen : seen + len(batch)]
         if not seen:
-            _check_labels(labels, scores.shape[1])
+            check_labels(labels, scores.shape[1])
         if len(wanted) != len(batch):
             raise ModelError(f"there are more images than the {len(labels)} labels")
         hits = top_classes(scores, 5) == wanted[:, None]
@@ -204,12 +205,3 @@ def evaluate(
         seconds=time.perf_counter() - started,
         net_seconds=classifier.net_seconds - spent,
     )
-
-
-def _check_labels(labels: NDArray[np.int64], classes: int) -> None:
-    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
-    if wrong.size:
-        raise ModelError(
-            f"image {wrong[0] + 1} of {len(labels)} has the label {labels[wrong[0]]}, but the net "
-            f"has {classes} classes (0 … {classes - 1})"
-        )

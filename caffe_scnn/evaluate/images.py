@@ -62,7 +62,9 @@ def read_images(path: Path, root: Path | None = None) -> tuple[Images, Labels]:
 def _arrays(path: Path) -> tuple[NDArray[Any], Labels]:
     arrays = read_arrays(path)
     if {"x", "y"} <= arrays.keys():
-        return read_labelled_arrays(path)
+        x, y = read_labelled_arrays(path)
+        _check_finite(x, path)
+        return x, y
     only = arrays.get("x", arrays.get(ONLY))
     if only is None or only.dtype.kind not in "biuf" or not len(only):
         raise FormatError(
@@ -70,4 +72,14 @@ def _arrays(path: Path) -> tuple[NDArray[Any], Labels]:
             "(N, C, H, W)",
             str(path),
         )
+    _check_finite(only, path)
     return only, None
+
+
+def _check_finite(images: NDArray[Any], path: Path) -> None:
+    """Refuse values that are not finite: nothing can be fitted to them."""
+    for number, image in enumerate(images, start=1):
+        if not np.isfinite(image).all():
+            raise FormatError(
+                f"image {number} of {len(images)} holds values that are not finite", str(path)
+            )

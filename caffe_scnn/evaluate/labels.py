@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_scnn.errors import FormatError
+from caffe_scnn.errors import FormatError, ModelError
 from caffe_scnn.evaluate.arrays import read_arrays
 
 
@@ -112,3 +112,19 @@ def read_lines(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise FormatError("not a text file (UTF-8)", str(path)) from error
+
+
+def check_labels(labels: NDArray[np.int64], classes: int) -> None:
+    """Refuse labels that are no classes of a net.
+
+    Raises
+    ------
+    ModelError
+        A label is negative, or not below the number of classes.
+    """
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if wrong.size:
+        raise ModelError(
+            f"image {wrong[0] + 1} of {len(labels)} has the label {labels[wrong[0]]}, but the net "
+            f"has {classes} classes (0 … {classes - 1})"
+        )

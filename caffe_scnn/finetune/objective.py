@@ -20,6 +20,7 @@ from caffe_scnn.decompose.base import require
 from caffe_scnn.errors import ModelError
 from caffe_scnn.finetune.bridge import NetModule
 from caffe_scnn.layers.shapes import infer_shapes
+from caffe_scnn.model.graph import Graph
 from caffe_scnn.model.net import Net
 
 Losses = dict[str, Tensor]
@@ -122,6 +123,7 @@ class Objective(nn.Module):
                 raise ModelError("the goals count a teacher, and there is none")
             module, original = teacher
             self._teacher_answer = Answer.of(original)
+            _check_teacher(net, original)
             _check_responses(net, original, self._responses)
             self._teacher = [module.eval().requires_grad_(False)]
 
@@ -255,6 +257,21 @@ def _chosen(net: Net, globs: Sequence[str]) -> list[str]:
             raise ModelError(f'no blob of the net matches the response "{glob}"')
     found = [name for name in last if any(name == g or fnmatchcase(name, g) for g in globs)]
     return sorted(found, key=last.__getitem__)
+
+
+def _check_teacher(student: Net, teacher: Net) -> None:
+    """Refuse a teacher that takes other images, or knows other classes."""
+    ours, theirs = infer_shapes(student).blobs, infer_shapes(teacher).blobs
+    for ends in (
+        [Graph(net).inputs[0] for net in (student, teacher)],
+        [answer(net)[0] for net in (student, teacher)],
+    ):
+        first, second = ours[ends[0]], theirs[ends[1]]
+        if first[1:] != second[1:]:
+            raise ModelError(
+                f'the teacher does not fit: its "{ends[1]}" has the shape {second}, '
+                f'the net\'s "{ends[0]}" {first}'
+            )
 
 
 def _check_responses(student: Net, teacher: Net, names: Sequence[str]) -> None:

@@ -14,8 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from caffe_scnn.calibrate.agreement import answer
 from caffe_scnn.engine import FlushToZero
 from caffe_scnn.errors import CaffeScnnError, FormatError, ModelError
+from caffe_scnn.evaluate.labels import check_labels
 from caffe_scnn.finetune.bridge import NetModule
 from caffe_scnn.finetune.bridge.neurons import Dropout
 from caffe_scnn.finetune.bridge.normalization import BatchNorm
@@ -29,6 +31,7 @@ from caffe_scnn.finetune.objective import Objective
 from caffe_scnn.finetune.recipe import FinetuneRecipe
 from caffe_scnn.finetune.schedule import multipliers
 from caffe_scnn.finetune.team import Team, default_device
+from caffe_scnn.layers.shapes import infer_shapes
 from caffe_scnn.model.net import Net
 from caffe_scnn.preprocess import Transformer
 
@@ -110,6 +113,7 @@ class Trainer:
         self.images = len(data.training)
         self.labelled = data.training.labels is not None
         by_labels, by_teacher = recipe.goals.resolve(self.labelled)
+        _check_data(data, student, by_labels > 0)
         dropout = recipe.train.dropout
         for own in self.module.modules():
             if isinstance(own, BatchNorm):
@@ -361,6 +365,19 @@ def _precision(name: str, device: torch.device) -> torch.dtype:
     if device.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _check_data(data: Data, net: Net, by_labels: bool) -> None:
+    """Refuse labels that are no classes of the net, and to judge by labels that are not there."""
+    classes = infer_shapes(net).blobs[answer(net)[0]][1]
+    for source in (data.training, data.held_back):
+        if source is not None and source.labels is not None:
+            check_labels(source.labels, classes)
+    if by_labels and data.held_back is not None and data.held_back.labels is None:
+        raise ModelError(
+            "the goals count labels, and the images held back have none: give labelled ones, or "
+            "set labels = 0 in the recipe's goals"
+        )
 
 
 def _fingerprint(net: Net, recipe: FinetuneRecipe, data: Data) -> str:

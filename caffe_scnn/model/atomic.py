@@ -158,6 +158,17 @@ def output_directory(
         yield temporary
         _swap(temporary, target, overwrite, ours)
     except OSError as error:
+        if _was_read(error, target):
+            raise
         raise _failure(Path(path), error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _was_read(error: OSError, target: Path) -> bool:
+    """Whether an error names a file that has nothing to do with the writing of ``target``."""
+    if not isinstance(error.filename, str):
+        return False
+    at = Path(os.path.realpath(error.filename))
+    hidden = any(p.parent == target.parent and p.suffix == ".part" for p in (at, *at.parents))
+    return not hidden and target not in (at, *at.parents) and at not in target.parents
