@@ -69,6 +69,7 @@ LAYERS = {
     "mobilenet": ("mobilenet-2x", ("conv*/pw", "fc7"), 2),
 }
 DROPS = (1.0, 2.0, 5.0)
+SHOWN = (-25.0, 2.0)  # points of top-1 in the pictures
 Result = dict[str, Any]
 
 
@@ -217,8 +218,17 @@ def draw(place: Path, name: str, found: Sequence[Result]) -> None:
                 "both",
             )
             for method in ASKED
+            if any(r["method"] == method for r in found)
         ]
-        picture = Plot(series, label, "difference in top-1 [points]", name, y_limits=(-25, 2))
+        shown = [r[key] for r in found if r["difference"] > SHOWN[0]]
+        picture = Plot(
+            series,
+            label,
+            "difference in top-1 [points]",
+            name,
+            x_limits=(0.95, 1.1 * max([1.5, *shown])),
+            y_limits=SHOWN,
+        )
         write_plot(place / f"{name}-{key}.svg", picture)
 
 
