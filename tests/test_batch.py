@@ -41,6 +41,14 @@ def test_the_only_caffemodel_of_a_folder_belongs_to_its_prototxts(tmp_path: Path
     assert pairs(tmp_path) == {"deploy": "squeezenet.caffemodel"}
 
 
+def test_nets_for_training_are_left_out_beside_those_to_deploy(tmp_path: Path) -> None:
+    touch(tmp_path, "x/deploy.prototxt", "x/train_val.prototxt", "x/w.caffemodel")
+    touch(tmp_path, "y/train_val.prototxt", "y/v.caffemodel")
+    assert pairs(tmp_path / "x") == {"deploy": "w.caffemodel"}
+    assert pairs(tmp_path / "y") == {"train_val": "v.caffemodel"}
+    assert pairs(tmp_path / "x" / "train*") == {"train_val": "w.caffemodel"}  # it is named
+
+
 def test_models_are_named_by_their_path_below_the_common_folder(tmp_path: Path) -> None:
     touch(tmp_path, "x/deploy.prototxt", "x/w.caffemodel", "y/z/deploy.prototxt")
     assert pairs(tmp_path / "**" / "*.prototxt") == {

@@ -49,9 +49,10 @@ def find_models(pattern: str) -> list[ModelFiles]:
     ----------
     pattern : str
         Matches prototxt files, or folders: these stand for the prototxts in them, solvers left
-        out. Each prototxt is paired with the caffemodel in its folder that has the same name
-        (``a.prototxt``, ``a.caffemodel``), else the only one whose name it begins (``lenet``,
-        ``lenet_iter_10000``), else the only one there that has no prototxt of its own name.
+        out, and beside a deploy prototxt those for training. Each prototxt is paired with the
+        caffemodel in its folder that has the same name (``a.prototxt``, ``a.caffemodel``), else the
+        only one whose name it begins (``lenet``, ``lenet_iter_10000``), else the only one there
+        that has no prototxt of its own name.
 
     Returns
     -------
@@ -99,11 +100,19 @@ def _only(candidates: Sequence[Path], prototxt: Path) -> Path | None:
     return candidates[0] if candidates else None
 
 
+def _in_folder(folder: Path) -> list[Path]:
+    """Return the prototxts of a folder that are meant: no solvers, no net twice."""
+    nets = [path for path in folder.glob("*.prototxt") if "solver" not in path.stem]
+    if any("deploy" in path.stem for path in nets):
+        return [path for path in nets if "train" not in path.stem]
+    return nets
+
+
 def _prototxts(pattern: str) -> list[Path]:
     found: set[Path] = set()
     for path in map(Path, glob.glob(pattern, recursive=True)):
         if path.is_dir():
-            found.update(file for file in path.glob("*.prototxt") if "solver" not in file.stem)
+            found.update(_in_folder(path))
         elif path.suffix == ".prototxt":
             found.add(path)
     return sorted(found)

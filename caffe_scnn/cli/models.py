@@ -142,7 +142,8 @@ MANY = (
         "--models",
         metavar="GLOB",
         help="Do it for every prototxt that matches, each with the caffemodel found beside it; a "
-        "folder stands for the prototxts in it. Quote the pattern.",
+        "folder stands for the prototxts in it, but for solvers, and beside a deploy prototxt for "
+        "those that train. Quote the pattern.",
     ),
     click.option("--keep-going", is_flag=True, help="With --models: go on after a failure."),
 )
