@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from caffe_scnn.errors import OutputError
+from caffe_scnn.evaluate.arrays import write_arrays
 from caffe_scnn.model.atomic import atomic_write, output_directory
 
 
@@ -88,6 +90,7 @@ def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
     finally:
         os.close(reader)
     assert pipe.is_fifo()
+    write_arrays(Path(os.devnull), {"a": np.zeros((2, 3)), "b": np.ones(4)})
     assert os.listdir(tmp_path) == ["pipe"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import shutil
@@ -30,6 +31,14 @@ def _create(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, flags, 0o666), "wb")
 
 
+class _Stream(io.BufferedWriter):
+    """A pipe or a device. Some devices say where they are, and it is always the same place."""
+
+    def tell(self) -> int:
+        """Say that there is no place, so that an archive counts for itself."""
+        raise io.UnsupportedOperation("a stream has no place")
+
+
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     """Write a file that replaces ``path`` only when the block ends without an error.
@@ -56,7 +65,7 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         if target.is_dir():
             raise OutputError(f"{path}: is a folder; name a file in it")
         if target.exists() and not target.is_file():
-            with target.open("wb") as device:
+            with _Stream(target.open("wb", buffering=0)) as device:
                 yield device
             return
         with _create(temporary) as file:
