@@ -44,6 +44,8 @@ def test_the_only_caffemodel_of_a_folder_belongs_to_its_prototxts(tmp_path: Path
 def test_nets_for_training_are_left_out_beside_those_to_deploy(tmp_path: Path) -> None:
     touch(tmp_path, "x/deploy.prototxt", "x/train_val.prototxt", "x/w.caffemodel")
     touch(tmp_path, "y/train_val.prototxt", "y/v.caffemodel")
+    touch(tmp_path, "z/trained_deploy.prototxt")
+    assert pairs(tmp_path / "z") == {"trained_deploy": None}
     assert pairs(tmp_path / "x") == {"deploy": "w.caffemodel"}
     assert pairs(tmp_path / "y") == {"train_val": "v.caffemodel"}
     assert pairs(tmp_path / "x" / "train*") == {"train_val": "w.caffemodel"}  # it is named

@@ -103,9 +103,8 @@ def _only(candidates: Sequence[Path], prototxt: Path) -> Path | None:
 def _in_folder(folder: Path) -> list[Path]:
     """Return the prototxts of a folder that are meant: no solvers, no net twice."""
     nets = [path for path in folder.glob("*.prototxt") if "solver" not in path.stem]
-    if any("deploy" in path.stem for path in nets):
-        return [path for path in nets if "train" not in path.stem]
-    return nets
+    to_deploy = [path for path in nets if "deploy" in path.stem]
+    return [path for path in nets if not to_deploy or path in to_deploy or "train" not in path.stem]
 
 
 def _prototxts(pattern: str) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import sha256
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ class Sighted:
         self._threads = threads
         blob, self._softmax = answer_blob(net)
         if pictures.labels is not None:
-            check_labels(pictures.labels, infer_shapes(net).blobs[blob][1])
+            check_labels(pictures.labels, prod(infer_shapes(net).blobs[blob][1:]))
         at = np.arange(len(pictures.images)) % HELD_BACK
         self._held = at == HELD_BACK - 1
         self._checked = np.isin(at, CHECKED) & checked

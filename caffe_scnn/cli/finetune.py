@@ -245,7 +245,8 @@ class Work:
         except (CaffeScnnError, OSError):
             if self.team.leads and not checkpoint.exists():  # nothing to go on from
                 (folder / RECIPE).unlink(missing_ok=True)
-                _remove_empty(folder)
+                with suppress(OSError):  # it holds more
+                    folder.rmdir()
             raise
         if not done:
             raise KeyboardInterrupt
@@ -307,11 +308,6 @@ class Work:
                 for s in (before, after)
             ]
         return agreement(before, after, softmax), right
-
-
-def _remove_empty(folder: Path) -> None:
-    with suppress(OSError):
-        folder.rmdir()
 
 
 def plots(rows: list[dict[str, float]]) -> list[Plot]:

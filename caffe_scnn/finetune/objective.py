@@ -123,8 +123,7 @@ class Objective(nn.Module):
                 raise ModelError("the goals count a teacher, and there is none")
             module, original = teacher
             self._teacher_answer = Answer.of(original)
-            _check_teacher(net, original)
-            _check_responses(net, original, self._responses)
+            _check_teacher(net, original, self._responses)
             self._teacher = [module.eval().requires_grad_(False)]
 
     def parameters_used(self) -> list[nn.Parameter]:
@@ -259,8 +258,8 @@ def _chosen(net: Net, globs: Sequence[str]) -> list[str]:
     return sorted(found, key=last.__getitem__)
 
 
-def _check_teacher(student: Net, teacher: Net) -> None:
-    """Refuse a teacher that takes other images, or knows other classes."""
+def _check_teacher(student: Net, teacher: Net, responses: Sequence[str]) -> None:
+    """Refuse a teacher that takes other images, knows other classes, or has other responses."""
     ours, theirs = infer_shapes(student).blobs, infer_shapes(teacher).blobs
     for ends in (
         [Graph(net).inputs[0] for net in (student, teacher)],
@@ -272,11 +271,7 @@ def _check_teacher(student: Net, teacher: Net) -> None:
                 f'the teacher does not fit: its "{ends[1]}" has the shape {second}, '
                 f'the net\'s "{ends[0]}" {first}'
             )
-
-
-def _check_responses(student: Net, teacher: Net, names: Sequence[str]) -> None:
-    ours, theirs = infer_shapes(student).blobs, infer_shapes(teacher).blobs
-    for name in names:
+    for name in responses:
         if name not in theirs:
             raise ModelError(f'the teacher has no blob "{name}" to be like')
         if ours[name][1:] != theirs[name][1:]:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -369,7 +370,7 @@ def _precision(name: str, device: torch.device) -> torch.dtype:
 
 def _check_data(data: Data, net: Net, by_labels: bool) -> None:
     """Refuse labels that are no classes of the net, and to judge by labels that are not there."""
-    classes = infer_shapes(net).blobs[answer(net)[0]][1]
+    classes = prod(infer_shapes(net).blobs[answer(net)[0]][1:2])
     for source in (data.training, data.held_back):
         if source is not None and source.labels is not None:
             check_labels(source.labels, classes)
