@@ -9,10 +9,10 @@ weights at the speed of the loads that they need, or of its weights and maps at 
 memory they come from, whichever is longer. Zeros anywhere need a load for each multiply-add, from
 the second-level cache where the first does not hold what a tile reads, across two cache lines where
 kernels are larger than 1x1, unless they run on panels; and they compute whole vectors, of which the
-ends of rows fill a part. Dense layers and depthwise ones need no loads; Winograd's form multiplies
-2.25 or 4 times less. Weights count as read from wherever so many bytes are kept as one pass of the
-whole net touches; those of a layer that happens to lie nearer come faster. Limits are measured
-first (``limits.py``).
+ends of rows fill a part, on panels whole blocks, which overlap. Dense layers and depthwise ones
+need no loads; Winograd's form multiplies 2.25 or 4 times less. Weights count as read from wherever
+so many bytes are kept as one pass of the whole net touches; those of a layer that happens to lie
+nearer come faster. Limits are measured first (``limits.py``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 from gate import Gate
@@ -28,6 +27,8 @@ from limits import limits, probes, read_speed
 from peer_models import LAYERS, names, picture, variants
 
 from caffe_scnn import Executor, _kernels
+from caffe_scnn.engine.choose import block_size
+from caffe_scnn.engine.machine import cache_bytes
 from caffe_scnn.engine.ops import Op
 from caffe_scnn.engine.ops.bands import BandsOp
 from caffe_scnn.engine.ops.convolution import ConvolutionOp
@@ -80,7 +81,7 @@ class Roofline:
         if self.kind(step) == "zeros anywhere, k×k":
             roof = self._roofs["FMA, operand across lines of L1"]
         if isinstance(step, ConvolutionOp) and "zeros anywhere" in self.kind(step):
-            if bytes_read_again(step) > cache_bytes(0) and "panel" not in step.kernel:
+            if bytes_read_again(step) > cache_bytes(1) and "panel" not in step.kernel:
                 roof = min(roof, self._roofs["read L2"] / BYTES_PER_FLOP)
             roof *= step.target.height * step.target.width / pixels_computed(step)
         fewer = next((f for name, f in FEWER.items() if name in step.kernel), 1.0)
@@ -91,28 +92,18 @@ class Roofline:
 
 
 def pixels_computed(step: ConvolutionOp) -> int:
-    """Return the pixels of an output channel that are computed: whole vectors, gaps among them."""
-    lanes = step.tile.lanes
-    if step.tile.op == "panel":
-        return step.target.height * whole_vectors(step.target.width, lanes)
-    return whole_vectors(step.shape.run, lanes)
-
-
-def whole_vectors(pixels: int, lanes: int) -> int:
-    """Return the pixels of the vectors that hold so many."""
-    return -(-pixels // lanes) * lanes
+    """Return the pixels of an output channel that are computed: gaps and overlaps among them."""
+    tile, target = step.tile, step.target
+    if tile.op == "panel":
+        tall, wide = block_size(target.height, target.width, tile.bands, tile.lanes)
+        return tall * -(-wide // tile.columns) * tile.columns * tile.lanes
+    return -(-step.shape.run // tile.lanes) * tile.lanes
 
 
 def bytes_read_again(step: ConvolutionOp) -> int:
     """Return the bytes of the input that a sparse tile reads for every output channel."""
     shape, tile = step.shape, step.tile
     return 4 * (tile.vectors * tile.lanes + shape.span) * shape.channels // tile.parts
-
-
-def cache_bytes(level: int) -> int:
-    """Return the size of this processor's cache of a level."""
-    path = Path(f"/sys/devices/system/cpu/cpu0/cache/index{level}/size")
-    return int(path.read_text().strip().removesuffix("K")) * 1024
 
 
 def parts(step: Op) -> list[tuple[Op, int]]:

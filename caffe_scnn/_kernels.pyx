@@ -63,17 +63,26 @@ cdef extern from "scnn.h" nogil:
         const uint8_t *order
         int32_t mode, last
         uint32_t tail
-    int SCNN_WHOLE, SCNN_ROWS
+    int SCNN_WHOLE, SCNN_PACKED
     ctypedef void (*scnn_sconv_fn)(const scnn_matrix *, int32_t, int32_t, const float *, int32_t,
                                    float *, const float *, int64_t, const scnn_store *,
                                    float *) noexcept nogil
-    ctypedef struct scnn_panel:
+    ctypedef struct scnn_patches:
         const int64_t *start
         const int32_t *beyond
-        int32_t copies, rows, columns
+        const int32_t *across
+        const int64_t *block
+        int32_t patches, rows, columns, width
         int64_t pitch
-    ctypedef void (*scnn_panel_fn)(const scnn_panel *, const float *, int32_t, int32_t,
-                                   float *) noexcept nogil
+    ctypedef void (*scnn_fill_fn)(const scnn_patches *, const float *, int32_t,
+                                  float *) noexcept nogil
+    ctypedef struct scnn_panel_tile:
+        const int64_t *place
+        int64_t pitch, plane
+        float *out
+        const float *residual
+    ctypedef void (*scnn_panel_fn)(const scnn_matrix *, int32_t, int32_t, const float *, int64_t,
+                                   const scnn_panel_tile *, float *) noexcept nogil
     ctypedef void (*scnn_finish_fn)(const scnn_matrix *, int64_t, int64_t, const float *, int32_t,
                                     float *, const float *, int64_t,
                                     const scnn_store *) noexcept nogil
@@ -274,6 +283,7 @@ include "planes.pxi"
 include "phases.pxi"
 include "operands.pxi"
 include "places.pxi"
+include "packed_weights.pxi"
 include "convolution.pxi"
 include "panels.pxi"
 include "dense_convolution.pxi"

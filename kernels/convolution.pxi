@@ -1,12 +1,5 @@
 # The direct convolution on packed weights, and programs made for one matrix.
 
-# Into how many parts the input channels of a convolution may be cut.
-DEF MAX_PARTS = 256
-
-# Chunks of channels for each thread, from which on it does not matter that some get one more.
-cdef enum:
-    FAIR = 4
-
 ctypedef void (*program_fn)(const float *, const float *, const float *, float *) noexcept nogil
 
 
@@ -45,32 +38,21 @@ cdef class ConvolutionCall
 
 
 @cython.final
-cdef class Convolution:
-    """Packed weights, and how their flat run is tiled and stored (see ``engine/packing.py``).
+cdef class Convolution(PackedWeights):
+    """Packed weights, and how their flat run is tiled and stored.
 
     Parameters
     ----------
     isa : str
-    rows : int
-        Output channels a block.
+    rows, unit, parts, bias, slope, channel, chunk, reach, low, high
+        As of ``PackedWeights``.
     vectors : int
         Vectors a tile; the last tile of a run may have fewer.
-    unit : int
-        Offsets count steps of ``1 << unit`` floats.
-    parts : list of (start, origin, offset, value)
-        The streams, cut by input channels: int64 (blocks + 1,), int, uint16 or uint32 (entries +
-        8,), float32 (entries · rows,). Entry e reads at ``origin + (offset[e] << unit)``.
-    bias, slope : float32 ndarray of shape (blocks · rows,); slope may be None
-    channel : int32 ndarray of shape (blocks · rows,)
-    chunk : int32 ndarray
-        Boundaries of the groups of blocks that one task computes.
     store : (piece, shift, mask, keep, at, order, mode, tail)
         Where each vector of the run goes (``scnn_store``): int32, int32, uint32, uint32, int32 and
         uint8 arrays, and two numbers.
-    base, reach : int
-        Offset of the first weight's input from the first pixel; the largest offset of any weight.
-    low, high : float
-        Clamp of the result.
+    base : int
+        Offset of the first weight's input from the first pixel.
     blocks_first : bool
         True: all tiles of a chunk before the next chunk (its weights stay in cache); False: all
         chunks of a tile before the next tile (its inputs stay in cache).
@@ -81,60 +63,28 @@ cdef class Convolution:
 
     cdef scnn_sconv_fn[17] table
     cdef scnn_finish_fn finish
-    cdef scnn_matrix[MAX_PARTS] matrix
     cdef Places places
-    cdef int parts, vectors, lanes, rows
-    cdef int64_t base, reach, partial_size, weight_bytes
-    cdef int top_channel
+    cdef int vectors, lanes
+    cdef int64_t base, partial_size
     cdef bint blocks_first
-    cdef const int32_t[::1] chunk
     cdef float[:, ::1] partial
     cdef Program program
-    cdef list keep
 
     def __init__(self, str isa, int rows, int vectors, int unit, list parts not None,
                  const float[::1] bias not None, slope, const int32_t[::1] channel not None,
                  const int32_t[::1] chunk not None, tuple store not None,
                  int64_t base, int64_t reach, float low, float high, bint blocks_first,
                  Program program=None):
-        cdef int v, index
-        cdef int64_t blocks
-        cdef scnn_matrix common
-        cdef const float[::1] slopes
-        if min(rows, vectors) < 1 or chunk.shape[0] < 2:
-            raise KernelError("a packed convolution needs rows, vectors and a task")
-        blocks = channel.shape[0] // rows
-        self.parts, self.rows, self.vectors = len(parts), rows, vectors
-        self.chunk, self.blocks_first = chunk, blocks_first
-        self.base, self.reach, self.weight_bytes = base, reach, 0
-        self.keep = [bias, slope, channel]
+        cdef int v
+        if vectors < 1:
+            raise KernelError("a tile needs vectors")
+        self.take(rows, unit, parts, bias, slope, channel, chunk, reach, low, high)
+        self.vectors, self.base, self.blocks_first = vectors, base, blocks_first
         self.lanes = find("sconv", isa, rows, vectors).lanes
         for v in range(1, vectors + 1):
             self.table[v] = NULL
             if v == 1 or ("sconv", isa, rows, v) in numbers:
                 self.table[v] = <scnn_sconv_fn>find("sconv", isa, rows, v).run
-        if (not 1 <= self.parts <= MAX_PARTS or not 0 <= unit < 16 or blocks < 1 or bias.shape[0] != blocks * rows
-                or channel.shape[0] != blocks * rows or chunk[0] != 0
-                or chunk[chunk.shape[0] - 1] != blocks or np.diff(chunk).min() < 0):
-            raise KernelError("the parts of a packed convolution do not fit together")
-        common.bias, common.channel, common.slope = &bias[0], &channel[0], NULL
-        if slope is not None:
-            slopes = slope
-            if slopes.shape[0] != blocks * rows:
-                raise KernelError("one slope an output channel is needed")
-            common.slope = &slopes[0]
-        common.rows, common.unit, common.low, common.high = rows, unit, low, high
-        for index, streams in enumerate(parts):
-            self.matrix[index] = common
-            self.matrix[index].first = index == 0
-            self.matrix[index].last = index == self.parts - 1
-            start, origin, offset, value = streams
-            self.weight_bytes += offset.nbytes + value.nbytes
-            if len(value) and not 0 <= origin <= origin + (int(np.max(offset)) << unit) <= reach:
-                raise KernelError("a convolution reads behind its last weight's input")
-            self.matrix[index].origin = origin
-            self.point_at(&self.matrix[index], blocks, start, offset, value)
-        self.top_channel = max(channel)
         self.places = Places(store, self.lanes)
         largest = np.diff(chunk).max()
         self.partial = np.empty((0, 1), np.float32)
@@ -145,30 +95,9 @@ cdef class Convolution:
             self.finish = <scnn_finish_fn>find("finish", isa, 0, 0).run
             self.partial_size = program.rows * self.lanes
             if (rows != 1 or vectors != 1 or self.parts > 1
-                    or program.start.shape[0] * program.rows != blocks
+                    or program.start.shape[0] * program.rows != channel.shape[0]
                     or (np.asarray(chunk) % program.rows).any()):
                 raise KernelError("a program does not fit its convolution")
-
-    cdef int point_at(self, scnn_matrix *matrix, int64_t blocks, const int64_t[::1] start,
-                      offset, const float[::1] value) except -1:
-        """Let a matrix point at its streams, after a check of their lengths."""
-        cdef const uint16_t[::1] narrow
-        cdef const uint32_t[::1] wide
-        if (start.shape[0] != blocks + 1 or start[0] != 0
-                or start[blocks] + SCNN_AHEAD != offset.shape[0]
-                or value.shape[0] != start[blocks] * self.rows or not ascending(start)):
-            raise KernelError("the streams of a packed convolution do not fit together")
-        matrix.start, matrix.offset_bytes, matrix.value = &start[0], offset.itemsize, NULL
-        self.keep.append((start, offset, value))
-        if offset.itemsize == 2:
-            narrow = offset
-            matrix.offset = &narrow[0]
-        else:
-            wide = offset
-            matrix.offset = &wide[0]
-        if value.shape[0]:
-            matrix.value = &value[0]
-        return 0
 
     def bind(self, const float[::1] memory not None, Planes src not None,
              float[::1] target not None, Planes dst not None, Planes residual, int items,

@@ -19,10 +19,11 @@
 #include "bodies.h"
 #include "f32_finish_body.h"
 
-#define TILE_scalar(R, V)
-#define TILE_avx2(R, V) SCNN_SCONV(R, V)
-#define TILE_avx512(R, V)
-#define SCNN_TILE(R, V, isa) TILE_##isa(R, V)
+#define ONLY_scalar(...)
+#define ONLY_avx2(...) __VA_ARGS__
+#define ONLY_avx512(...)
+#define SCNN_TILE(R, V, isa) ONLY_##isa(SCNN_SCONV(R, V))
+#define SCNN_PANEL(R, C, isa) ONLY_##isa(SCNN_PANEL_TILE(R, C))
 #define SCNN_WIDE(op, P, V, isa)
 #define SCNN_KERNEL(op, isa)
 #include "registry.inc"

@@ -21,10 +21,11 @@
 #include "f32_dense_body.h"
 #include "f32_ell_body.h"
 
-#define TILE_scalar(R, V)
-#define TILE_avx2(R, V)
-#define TILE_avx512(R, V) SCNN_SCONV(R, V)
-#define SCNN_TILE(R, V, isa) TILE_##isa(R, V)
+#define ONLY_scalar(...)
+#define ONLY_avx2(...)
+#define ONLY_avx512(...) __VA_ARGS__
+#define SCNN_TILE(R, V, isa) ONLY_##isa(SCNN_SCONV(R, V))
+#define SCNN_PANEL(R, C, isa) ONLY_##isa(SCNN_PANEL_TILE(R, C))
 #define SCNN_WIDE(op, P, V, isa) SCNN_DENSE_TILE(op, P, V)
 #define SCNN_KERNEL(op, isa)
 #include "registry.inc"

@@ -5,7 +5,7 @@
  * constant offset into the padded input, so neither im2col nor an index test is needed). Each
  * entry costs one broadcast a row, one load a vector, and rows × vectors multiply-adds.
  */
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL _Pragma("GCC unroll 32")
 #define INLINE static inline __attribute__((always_inline))
 
 /* What happens to a sum before it is stored; the limits are kept in registers. */
@@ -58,18 +58,6 @@ INLINE void ISA(store_packed)(const ISA(finish) *finish, int vectors, const vec 
     }
 }
 
-INLINE void ISA(store_rows)(const ISA(finish) *finish, int vectors, const vec *sum, int32_t first,
-                            float *out, const float *residual, const scnn_store *store)
-{
-    for (int32_t at = first; at < first + vectors; at++, sum++) {
-        const uint32_t keep = store->keep[at];
-        vec y = *sum;
-        if (residual)
-            y = vec_add(y, vec_load_lanes(residual + store->at[at], keep));
-        vec_store_lanes(out + store->at[at], keep, ISA(finished)(finish, y));
-    }
-}
-
 /* A row that does not lie in the output as it lies in the run; out of line, so that what it needs
  * takes no registers from the rest. */
 __attribute__((noinline)) static void ISA(store_elsewhere)(
@@ -77,9 +65,7 @@ __attribute__((noinline)) static void ISA(store_elsewhere)(
     const float *residual, const scnn_store *store)
 {
     const ISA(finish) finish = ISA(finish_of)(matrix, row);
-    if (store->mode == SCNN_ROWS)
-        ISA(store_rows)(&finish, vectors, sum, first, out, residual, store);
-    else if (store->mode == SCNN_PACKED && !residual)
+    if (store->mode == SCNN_PACKED && !residual)
         ISA(store_packed)(&finish, vectors, sum, first, out, store);
     else
         for (int v = 0; v < vectors; v++)

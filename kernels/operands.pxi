@@ -59,13 +59,20 @@ cdef class Operands:
         cdef int64_t end = self.begin + (self.items - 1) * self.src.item + reach
         return self.begin < 0 or end > self.memory.shape[0]
 
-    cdef const float *input(self):
+    cdef bint adds_what_it_writes(self):
+        """Whether pixels that are added lie among those that are written."""
+        cdef Planes a = self.residual, b = self.dst
+        return (a is not None
+                and a.at + a.lead < b.at + b.lead + (b.channels - 1) * b.plane + b.run()
+                and b.at + b.lead < a.at + a.lead + (a.channels - 1) * a.plane + a.run())
+
+    cdef const float *input(self) noexcept nogil:
         return &self.memory[0] + self.begin
 
-    cdef float *output(self):
+    cdef float *output(self) noexcept nogil:
         return &self.target[0] + self.dst.at
 
-    cdef const float *added(self):
+    cdef const float *added(self) noexcept nogil:
         """The first pixel of what is added, or NULL."""
         if self.residual is None:
             return NULL
@@ -85,5 +92,5 @@ cdef class Operands:
             for line in range(end, lines):
                 prefetch(x + line * LINE, 0, 2)
 
-    cdef int64_t added_item(self):
+    cdef int64_t added_item(self) noexcept nogil:
         return 0 if self.residual is None else self.residual.item

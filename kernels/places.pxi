@@ -40,8 +40,7 @@ cdef class Places:
                     if mask[p] >> lane & 1:
                         self.low = min(self.low, position + lane)
                         self.high = max(self.high, position + lane + 1)
-        if (not 0 <= mode <= SCNN_ROWS
-                or (mode == SCNN_ROWS and not self.in_rows(at, keep))
+        if (not 0 <= mode <= SCNN_PACKED
                 or (mode == SCNN_WHOLE
                     and (<int64_t>(count - 1) * lanes + lanes_up_to(tail) > self.high
                          or keep[count - 1] & ~tail))
@@ -52,14 +51,6 @@ cdef class Places:
         self.store.piece, self.store.shift, self.store.mask = &piece[0], &shift[0], &mask[0]
         self.store.keep, self.store.at, self.store.order = &keep[0], &at[0], &order[0]
         self.store.mode, self.store.last, self.store.tail = mode, count - 1, tail
-
-    cdef bint in_rows(self, const int32_t[::1] at, const uint32_t[::1] keep):
-        """Whether the first lanes of each vector are kept, and go to places that are written."""
-        cdef int v
-        for v in range(at.shape[0]):
-            if keep[v] & (keep[v] + 1) or at[v] + lanes_in(keep[v]) > self.high:
-                return False
-        return True
 
     cdef bint outside(self, Planes dst):
         """Whether a place lies outside a plane of the result."""

@@ -18,6 +18,9 @@ const scnn_kernel scnn_kernels[] = {
 #define SCNN_TILE(R, V, isa)                                                 \
     {"f32_sconv_" #R "x" #V "v__" #isa, "sconv", #isa, R, V, LANES_##isa,    \
      (void (*)(void))f32_sconv_##R##x##V##v__##isa},
+#define SCNN_PANEL(R, C, isa)                                                \
+    {"f32_panel_" #R "x" #C "v__" #isa, "panel", #isa, R, C, LANES_##isa,    \
+     (void (*)(void))f32_panel_##R##x##C##v__##isa},
 #define SCNN_WIDE(op, P, V, isa)                                             \
     {"f32_" #op "_" #P "x" #V "v__" #isa, #op, #isa, P, V, LANES_##isa,      \
      (void (*)(void))f32_##op##_##P##x##V##v__##isa},
@@ -25,6 +28,7 @@ const scnn_kernel scnn_kernels[] = {
     {"f32_" #op "__" #isa, #op, #isa, 0, 0, LANES_##isa, (void (*)(void))f32_##op##__##isa},
 #include "registry.inc"
 #undef SCNN_TILE
+#undef SCNN_PANEL
 #undef SCNN_WIDE
 #undef SCNN_KERNEL
 };

@@ -61,9 +61,8 @@ typedef struct {
  * which fall into gaps, as zeros; the last one, number `last`, with the lanes `tail`.
  * SCNN_PACKED: the lanes keep[v] of a vector become neighbours from position at[v] on: order holds
  * their numbers, `lanes` bytes a vector. What a full store writes behind them, the next vector of the
- * tile writes again.
- * SCNN_ROWS: no vector has pixels of two rows; its lanes keep[v], the first ones, go to position at[v]. */
-typedef enum { SCNN_PIECES = 0, SCNN_WHOLE = 1, SCNN_PACKED = 2, SCNN_ROWS = 3 } scnn_store_mode;
+ * tile writes again. */
+typedef enum { SCNN_PIECES = 0, SCNN_WHOLE = 1, SCNN_PACKED = 2 } scnn_store_mode;
 typedef struct {
     const int32_t *piece;
     const int32_t *shift;
@@ -84,20 +83,39 @@ typedef void (*scnn_sconv_fn)(const scnn_matrix *matrix, int32_t block_begin, in
                               const float *in, int32_t first, float *out, const float *residual,
                               int64_t out_plane, const scnn_store *store, float *partial);
 
-/* Panels: for each of `copies` columns at which taps read a channel, its rows with whole vectors side by
- * side. Copy i begins with the input at start[i], and has beyond[i] rows more than the tile. */
+/* Panels: the map of a result is cut into blocks, one a lane, and lane l of a vector holds pixels of
+ * block l only; so what a tap reads begins with a vector wherever the tap lies. A panel holds, for a tile
+ * of `rows` rows and `columns` columns of every block, `patches` of each input channel: patch i begins
+ * with the input at start[i], and has beyond[i] rows and across[i] columns more than the tile. Its rows
+ * lie `width` vectors apart. */
 typedef struct {
     const int64_t *start;
-    const int32_t *beyond;
-    int32_t copies;
-    int32_t rows;    /* of the highest tile, for which there is place */
-    int32_t columns; /* vectors of a row */
-    int64_t pitch;   /* of the input */
-} scnn_panel;
+    const int32_t *beyond, *across;
+    const int64_t *block; /* where the block of each lane begins in a plane of the input */
+    int32_t patches;
+    int32_t rows, columns; /* of the largest tile, for which there is place */
+    int32_t width;
+    int64_t pitch; /* of the input */
+} scnn_patches;
 
-/* The copies of one channel for a tile of `rows` rows; the first `used` vectors of each. */
-typedef void (*scnn_panel_fn)(const scnn_panel *panel, const float *in, int32_t rows, int32_t used,
-                              float *out);
+/* The patches of one channel for a tile of `rows` rows. `in` points at the tile's first pixel in the
+ * block that begins a plane, for offset 0. */
+typedef void (*scnn_fill_fn)(const scnn_patches *patches, const float *in, int32_t rows, float *out);
+
+/* Where a tile on a panel goes: `out` points at its first pixel in the block that begins a plane, likewise
+ * `residual` (NULL: nothing is added); block l begins at place[l], rows lie `pitch` apart. */
+typedef struct {
+    const int64_t *place;
+    int64_t pitch, plane;
+    float *out;
+    const float *residual;
+} scnn_panel_tile;
+
+/* Blocks [block_begin, block_end) of single channels on a panel whose rows lie `width` floats apart, by
+ * offsets of 16 bits. partial: a vector for each of the tile's, as of scnn_sconv_fn. */
+typedef void (*scnn_panel_fn)(const scnn_matrix *matrix, int32_t block_begin, int32_t block_end,
+                              const float *panel, int64_t width, const scnn_panel_tile *tile,
+                              float *partial);
 
 /* Finishes and stores one vector, number `first` of the run, of rows [row_begin, row_end): sums holds
  * a vector a row. The streams of the matrix are not read. */
@@ -310,8 +328,8 @@ typedef struct {
     const char *name; /* f32_<op>_<rows>x<vectors>__<isa>, or f32_<op>__<isa> */
     const char *op;
     const char *isa;
-    int32_t rows, vectors; /* tile of sconv: channels × vectors of pixels; of dense and
-                            * pair: pixels of a row × vectors of channels; else 0 */
+    int32_t rows, vectors; /* tile of sconv: channels × vectors of pixels; of panel: rows × columns; of
+                            * dense and pair: pixels of a row × vectors of channels; else 0 */
     int32_t lanes;         /* floats in a vector */
     void (*run)(void);     /* one of the function types above, by op */
 } scnn_kernel;

@@ -45,6 +45,32 @@ static inline void vec_store_lanes(float *p, uint32_t mask, __m256 a)
 #define vec_permute(order, a)      \
     _mm256_permutevar8x32_ps(a, _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(order))))
 
+/* Four values each of LANES / 4 places: at p + at[0] and at[4]. */
+static inline __attribute__((always_inline)) __m256 vec_load_quads(const float *p, const int64_t *at)
+{
+    const __m256 a = _mm256_castps128_ps256(_mm_loadu_ps(p + at[0]));
+    return _mm256_insertf128_ps(a, _mm_loadu_ps(p + at[4]), 1);
+}
+static inline __attribute__((always_inline)) void vec_store_quads(float *p, const int64_t *at,
+                                                                  __m256 a)
+{
+    _mm_storeu_ps(p + at[0], _mm256_castps256_ps128(a));
+    _mm_storeu_ps(p + at[4], _mm256_extractf128_ps(a, 1));
+}
+
+/* In each four lanes: lane i of row j becomes lane j of row i. */
+static inline __attribute__((always_inline)) void vec_transpose_quads(__m256 r[4])
+{
+    const __m256d a = _mm256_castps_pd(_mm256_unpacklo_ps(r[0], r[1]));
+    const __m256d b = _mm256_castps_pd(_mm256_unpackhi_ps(r[0], r[1]));
+    const __m256d c = _mm256_castps_pd(_mm256_unpacklo_ps(r[2], r[3]));
+    const __m256d d = _mm256_castps_pd(_mm256_unpackhi_ps(r[2], r[3]));
+    r[0] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, c));
+    r[1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, c));
+    r[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(b, d));
+    r[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(b, d));
+}
+
 static inline __m256 vec_even(__m256 a, __m256 b)
 {
     const __m256 even = _mm256_shuffle_ps(a, b, 0x88);

@@ -42,6 +42,36 @@ static inline __attribute__((always_inline)) __m512 vec_pick(const __m512 *from,
     return found;
 }
 
+/* Four values each of LANES / 4 places: at p + at[0], at[4], at[8], ... */
+static inline __attribute__((always_inline)) __m512 vec_load_quads(const float *p, const int64_t *at)
+{
+    __m512 a = _mm512_castps128_ps512(_mm_loadu_ps(p + at[0]));
+    a = _mm512_insertf32x4(a, _mm_loadu_ps(p + at[4]), 1);
+    a = _mm512_insertf32x4(a, _mm_loadu_ps(p + at[8]), 2);
+    return _mm512_insertf32x4(a, _mm_loadu_ps(p + at[12]), 3);
+}
+static inline __attribute__((always_inline)) void vec_store_quads(float *p, const int64_t *at,
+                                                                  __m512 a)
+{
+    _mm_storeu_ps(p + at[0], _mm512_castps512_ps128(a));
+    _mm_storeu_ps(p + at[4], _mm512_extractf32x4_ps(a, 1));
+    _mm_storeu_ps(p + at[8], _mm512_extractf32x4_ps(a, 2));
+    _mm_storeu_ps(p + at[12], _mm512_extractf32x4_ps(a, 3));
+}
+
+/* In each four lanes: lane i of row j becomes lane j of row i. */
+static inline __attribute__((always_inline)) void vec_transpose_quads(__m512 r[4])
+{
+    const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(r[0], r[1]));
+    const __m512d b = _mm512_castps_pd(_mm512_unpackhi_ps(r[0], r[1]));
+    const __m512d c = _mm512_castps_pd(_mm512_unpacklo_ps(r[2], r[3]));
+    const __m512d d = _mm512_castps_pd(_mm512_unpackhi_ps(r[2], r[3]));
+    r[0] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+    r[1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+    r[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+    r[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+}
+
 /* Every second lane of a and then of b. */
 static inline __m512 vec_even(__m512 a, __m512 b)
 {

@@ -45,6 +45,17 @@ static inline vec vec_load_lanes(const float *p, uint32_t mask)
 static inline vec vec_gather_u16(const float *x, const uint16_t *index) { VEC_EACH(x[index[i]]); }
 static inline vec vec_keep(uint32_t mask, vec a) { VEC_EACH(mask >> i & 1 ? a.lane[i] : 0.0f); }
 static inline vec vec_permute(const uint8_t *order, vec a) { VEC_EACH(a.lane[order[i]]); }
+static inline vec vec_load_quads(const float *p, const int64_t *at) { return vec_load(p + at[0]); }
+static inline void vec_store_quads(float *p, const int64_t *at, vec a) { vec_store(p + at[0], a); }
+static inline void vec_transpose_quads(vec r[4])
+{
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < i; j++) {
+            const float kept = r[i].lane[j];
+            r[i].lane[j] = r[j].lane[i];
+            r[j].lane[i] = kept;
+        }
+}
 static inline vec vec_even(vec a, vec b) { VEC_EACH(i < 2 ? a.lane[2 * i] : b.lane[2 * i - 4]); }
 static inline vec vec_odd(vec a, vec b)
 {

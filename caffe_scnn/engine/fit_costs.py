@@ -29,7 +29,7 @@ from caffe_scnn.engine.choose import (
 from caffe_scnn.engine.costs import Costs, DenseCosts, costs_for, keep_costs, shipped_costs
 from caffe_scnn.engine.dense import dense_convolution
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
-from caffe_scnn.engine.panels import Copies, panel_convolution
+from caffe_scnn.engine.panels import Patches, panel_convolution
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.timing import cold
 
@@ -156,7 +156,7 @@ def _on_panels(
     if not found:
         return None, np.inf
     one = min(
-        (panels.only(index) for panels in found for index in range(len(panels.fills))),
+        (panels.only(index) for panels in found for index in range(len(panels.around))),
         key=lambda one: float(one.cycles(shipped_costs(isa))[0]),
     )
     (tile,) = one.as_tiles(shipped_costs(isa))
@@ -236,8 +236,8 @@ class Scene:
         offset = np.arange(channels)[:, None] * source.plane + tap.ravel()
         self.taps = Taps(offset.reshape(1, -1), kernel**2)
         self.run = Run(size, size, source.pitch, target.pitch)
-        self.copies = Copies.of(tap.ravel(), source.pitch, source.plane)
-        panel = self.copies.shape(channels) if kernel > 1 else None
+        self.patches = Patches.of(tap.ravel(), source.pitch, source.plane)
+        panel = self.patches.shape(channels) if kernel > 1 else None
         self.shape = Shape(self.run.size, channels, int(np.ptp(tap)), panel=panel)
         self.base = -(pad * source.pitch + pad)
         self.planes: tuple[Planes, Planes] = source.planes(), target.planes()
@@ -253,7 +253,7 @@ class Scene:
     def panel_kernel(self, isa: str, tile: Tile) -> PanelConvolution:
         """Return the kernel object of a tile on panels."""
         kernel, _ = panel_convolution(
-            isa, tile, self.weights, self.taps, self.copies, self.run, Finish(), self.base
+            isa, tile, self.weights, self.taps, self.patches, self.run, Finish(), self.base
         )
         return kernel
 

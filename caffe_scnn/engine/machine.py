@@ -9,6 +9,8 @@ from pathlib import Path
 
 from caffe_scnn import _kernels
 
+SMALL_CACHES = {1: 32 << 10, 2: 256 << 10, 3: 4 << 20}  # bytes
+
 
 def cache_folder() -> Path:
     """Return the folder of what was found out about this machine."""
@@ -27,6 +29,20 @@ def processor() -> str:
 def vendor() -> str:
     """Name who made the processor, as it does itself: GenuineIntel, AuthenticAMD."""
     return "".join(_cpuinfo("vendor_id"))
+
+
+@cache
+def cache_bytes(level: int) -> int:
+    """Return the bytes of a core's cache of a level for data; of a small one if nobody tells."""
+    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        try:
+            texts = [(index / name).read_text() for name in ("level", "type", "size")]
+        except OSError:
+            continue
+        found, kind, size = (text.strip() for text in texts)
+        if int(found) == level and kind != "Instruction":
+            return int(size.removesuffix("K")) << 10
+    return SMALL_CACHES[level]
 
 
 def _cpuinfo(*wanted: str) -> list[str]:

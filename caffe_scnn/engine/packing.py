@@ -89,6 +89,9 @@ class Finish:
     high: float = np.inf
 
 
+PartArguments = tuple[Int64, int, NDArray[np.uint16] | NDArray[np.uint32], Float32]
+
+
 @dataclass(frozen=True)
 class Part:
     """The weights on some of the input channels: entry e reads at origin + (offset[e] << unit)."""
@@ -220,7 +223,7 @@ Store = tuple[
     int,
     int,
 ]
-PIECES, WHOLE, PACKED, ROWS = range(4)  # scnn_store_mode
+PIECES, WHOLE, PACKED = range(3)  # scnn_store_mode
 
 
 def place_vectors(run: Run, lanes: int) -> Store:
@@ -235,19 +238,6 @@ def place_vectors(run: Run, lanes: int) -> Store:
         mode = PACKED
     shift = row * (run.out_pitch - run.pitch)
     return _places(position[inside], shift[inside], run.vectors(lanes), lanes, mode)
-
-
-def place_strips(run: Run, lanes: int, columns: int) -> Store:
-    """Find where vectors go that no two rows share: those of strips of ``columns`` vectors."""
-    width = columns * lanes
-    strips = -(-run.width // width)
-    y, x = np.mgrid[: run.rows, : run.width]
-    position = (x // width * run.rows + y) * width + x % width
-    order = np.argsort(position, axis=None)
-    target = (y * run.out_pitch + x).ravel()[order]
-    position = position.ravel()[order]
-    mode = WHOLE if strips == 1 and run.out_pitch == width else ROWS
-    return _places(position, target - position, strips * run.rows * columns, lanes, mode)
 
 
 def _places(position: Int64, shift: Int64, vectors: int, lanes: int, mode: int) -> Store:
@@ -350,48 +340,31 @@ def convolution(
 ) -> Convolution:
     """Make the kernel object of a packed convolution (see ``_kernels.Convolution``)."""
     tasks = tasks or Tasks.suited_to(streams, run, threads)
-    return packed_convolution(
-        isa,
-        streams,
-        finish,
-        vectors=vectors,
-        base=base,
-        reach=taps.reach,
-        store=place_vectors(run, lanes),
-        chunk=_chunks(streams, tasks.entries),
-        blocks_first=tasks.blocks_first,
-    )
-
-
-def packed_convolution(
-    isa: str,
-    streams: Streams,
-    finish: Finish,
-    *,
-    vectors: int,
-    base: int,
-    reach: int,
-    store: Store,
-    chunk: NDArray[np.int32],
-    blocks_first: bool = False,
-) -> Convolution:
-    """Make the kernel object of streams; what is not said here is said there."""
-    channel = streams.channel
-    bias = by_row(finish.bias, channel)
     return Convolution(
         isa,
         streams.rows,
         vectors,
         streams.unit,
+        *packed_arguments(streams, finish),
+        _chunks(streams, tasks.entries),
+        place_vectors(run, lanes),
+        base,
+        taps.reach,
+        finish.low,
+        finish.high,
+        tasks.blocks_first,
+    )
+
+
+def packed_arguments(
+    streams: Streams, finish: Finish
+) -> tuple[list[PartArguments], Float32, Float32 | None, NDArray[np.int32]]:
+    """Return what kernel objects of streams take: parts, bias, slope and channel of each row."""
+    channel = streams.channel
+    bias = by_row(finish.bias, channel)
+    return (
         [(part.start, part.origin, part.offset, part.value) for part in streams.parts],
         np.zeros(len(channel), np.float32) if bias is None else bias,
         by_row(finish.slope, channel),
         channel,
-        chunk,
-        store,
-        base,
-        reach,
-        finish.low,
-        finish.high,
-        blocks_first,
     )

@@ -1,9 +1,10 @@
-"""Convolutions on panels: copies of the input, so that no load of pixels crosses a cache line.
+"""Convolutions on panels: the map in blocks, one a lane, so that no load crosses a cache line.
 
 A tap of a k×k convolution reads its pixels at any column, and of vectors as wide as a cache line
 all but one in sixteen then lie in two: a load of such a vector takes two cycles of the
-first-level cache instead of one. A panel holds some input channels for a tile of whole rows of the
-result, once for each column at which taps read them; its rows begin on cache lines. It is filled
+first-level cache instead of one. So the map is cut into as many blocks as a vector has lanes, and
+lane l of a vector holds pixels of block l only: a tap moves by whole vectors. A panel holds some
+input channels in that order, for a tile of the blocks and what taps read around it. It is filled
 once and read by all output channels, while it stays in the first-level cache.
 """
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_scnn._kernels import PanelConvolution
-from caffe_scnn.engine.choose import PanelShape, Tile
+from caffe_scnn.engine.choose import PanelShape, Tile, channels_together
 from caffe_scnn.engine.packing import (
     Finish,
     Float32,
@@ -24,57 +25,57 @@ from caffe_scnn.engine.packing import (
     Streams,
     Taps,
     cut_blocks,
-    packed_convolution,
-    place_strips,
+    packed_arguments,
     stream,
 )
 
-# Bytes of the sums of a group of output channels between two parts: they stay in the second-level
-# cache.
-SUMS = 1 << 19
-
 
 @dataclass(frozen=True)
-class Copies:
-    """What panels hold of an input channel.
+class Patches:
+    """What panels hold of an input channel: of each plane that taps read (phase) a patch.
 
     Attributes
     ----------
-    start : int64 ndarray of shape (copies,)
-        Floats from the channel's first weight's input to where each copy begins.
-    beyond : int32 ndarray of shape (copies,)
-        Rows that a copy has below the last one of a tile.
-    copy, row : int64 ndarray of shape (taps,)
-        What each tap reads: of which copy, from which row on.
+    start : int64 ndarray of shape (patches,)
+        Floats from the channel's first weight's input to where each patch begins.
+    beyond, across : int32 ndarray of shape (patches,)
+        Rows and columns that a patch has more than a tile.
+    patch, row, column : int64 ndarray of shape (taps,)
+        What each tap reads: of which patch, from which row and column on.
     """
 
     start: Int64
     beyond: NDArray[np.int32]
-    copy: Int64
+    across: NDArray[np.int32]
+    patch: Int64
     row: Int64
+    column: Int64
 
     @classmethod
-    def of(cls, tap: Int64, pitch: int, plane: int) -> Copies:
-        """Describe the copies for taps at such offsets in planes (or in the phases of one)."""
-        place, row = tap // plane * plane + tap % plane % pitch, tap % plane // pitch
-        start, copy = np.unique(place, return_inverse=True)
-        first, last = (
-            np.array([pick(row[copy == i]) for i in range(len(start))]) for pick in (np.min, np.max)
-        )
-        return cls(start + first * pitch, (last - first).astype(np.int32), copy, row - first[copy])
+    def of(cls, tap: Int64, pitch: int, plane: int) -> Patches:
+        """Describe the patches for taps at such offsets in planes (or in the phases of one)."""
+        phase, patch = np.unique(tap // plane, return_inverse=True)
+        row, column = tap % plane // pitch, tap % plane % pitch
+
+        def ends(places: Int64) -> tuple[Int64, Int64]:
+            of_patch = [places[patch == i] for i in range(len(phase))]
+            first = np.array([int(p.min()) for p in of_patch])
+            return first, np.array([int(p.max()) for p in of_patch]) - first
+
+        (top, beyond), (left, across) = ends(row), ends(column)
+        start = phase * plane + top * pitch + left
+        more = beyond.astype(np.int32), across.astype(np.int32)
+        return cls(start, *more, patch, row - top[patch], column - left[patch])
 
     def shape(self, channels: int) -> PanelShape:
         """Return what the cost of panels of so many channels depends on."""
-        return PanelShape(channels, len(self.start), int(self.beyond.sum()))
+        return PanelShape(channels, tuple(self.beyond.tolist()), tuple(self.across.tolist()))
 
-    def offsets(self, rows: int, width: int) -> Int64:
-        """Return where taps read a channel's panel for tiles of so many rows of so many floats."""
+    def offsets(self, rows: int, columns: int, lanes: int) -> Int64:
+        """Return where taps read a channel's panel, for tiles of so many rows and columns."""
         before = np.cumsum([0, *(self.beyond + rows)])
-        return np.asarray((before[self.copy] + self.row) * width)
-
-    def floats(self, rows: int, width: int) -> int:
-        """Return the size of a channel's panel."""
-        return int((self.beyond + rows).sum()) * width
+        width = columns + int(self.across.max())
+        return np.asarray(((before[self.patch] + self.row) * width + self.column) * lanes)
 
 
 def panel_convolution(
@@ -82,7 +83,7 @@ def panel_convolution(
     tile: Tile,
     weights: Float32,
     taps: Taps,
-    copies: Copies,
+    patches: Patches,
     run: Run,
     finish: Finish,
     base: int,
@@ -95,46 +96,45 @@ def panel_convolution(
     Parameters are those of :func:`~caffe_scnn.engine.packing.stream` and
     :func:`~caffe_scnn.engine.packing.convolution`; ``taps`` and ``run`` those without panels.
     """
-    groups, width = len(taps.offset), tile.columns * tile.lanes
-    rows = tile.vectors // tile.columns
-    size = copies.floats(rows, width)
+    groups = len(taps.offset)
+    rows, columns = tile.vectors // tile.columns, tile.columns
+    shape = patches.shape(taps.channels)
+    size = shape.vectors(rows, columns) * tile.lanes
     channel = np.arange(taps.channels) * size
-    offset = (channel[:, None] + copies.offsets(rows, width)).ravel()
+    offset = (channel[:, None] + patches.offsets(rows, columns, tile.lanes)).ravel()
     on_panels = Taps(np.broadcast_to(offset, (groups, len(offset))), taps.per_channel)
     packed = stream(weights, on_panels, tile.rows, tile.parts, skip, by_length, threads)
-    bound = [columns.start // taps.per_channel for columns in on_panels.cut(tile.parts)]
+    bound = [part.start // taps.per_channel for part in on_panels.cut(tile.parts)]
     parts = [
         replace(part, origin=part.origin - first * size if len(part.value) else 0)
         for part, first in zip(packed.parts, bound, strict=True)
     ]
     packed = replace(packed, parts=parts)
-    chunk, group = _chunks(packed, weights.shape[0] // groups, tile, threads)
-    most = max(np.diff([*bound, taps.channels]))
-    inner = packed_convolution(
-        isa,
-        packed,
-        finish,
-        vectors=tile.vectors,
-        base=0,
-        reach=int(most) * size - tile.vectors * tile.lanes,
-        store=place_strips(run, tile.lanes, tile.columns),
-        chunk=chunk,
-    )
+    share_tiles = tile.shared_evenly(run.rows, run.width, threads)
+    per_group = weights.shape[0] // groups
+    chunk, group = _chunks(packed, per_group, tile, 1 if share_tiles else threads)
     first_tap = taps.offset[:, :: taps.per_channel]
     kernel = PanelConvolution(
         isa,
-        inner,
+        rows,
+        columns,
+        packed.unit,
+        *packed_arguments(packed, finish),
+        chunk,
+        finish.low,
+        finish.high,
         group,
         np.ascontiguousarray(first_tap - taps.offset[0, 0]),
         np.array([*bound, taps.channels], np.int32),
-        copies.start,
-        copies.beyond,
-        rows,
-        tile.columns,
-        run.pitch,
+        patches.start,
+        patches.beyond,
+        patches.across,
+        tile.bands,
         run.rows,
-        -(-run.width // tile.lanes),
+        run.width,
+        run.pitch,
         base,
+        share_tiles,
     )
     return kernel, packed.nbytes
 
@@ -148,9 +148,9 @@ def _chunks(
     """
     group = packed.channel // per_group
     groups = len(np.unique(group))
-    most = max(1, SUMS // (4 * tile.lanes * tile.vectors))
-    if tile.parts == 1:  # no sums wait
-        most = len(group)
+    most = len(group)
+    if tile.parts > 1:
+        most = int(channels_together(tile.vectors, tile.lanes))
     bounds = [0]
     for number in np.unique(group):
         begin, end = (int(n) for n in np.searchsorted(group, [number, number + 1]))

@@ -68,7 +68,7 @@ class Tuner:
             That share its work.
         """
         key = f"{timed_on()} cold {layer}"
-        by_size = {(t.op, t.rows, t.vectors, t.parts, t.columns): t for t in tiles}
+        by_size = {(t.op, t.rows, t.vectors, t.parts, t.columns, t.bands): t for t in tiles}
         found = by_size.get(tuple(self.known.get(key, ())))  # type: ignore[arg-type]
         if found is not None:
             return replace(found, why="the fastest when it was timed before")
@@ -77,7 +77,8 @@ class Tuner:
         best = min(range(len(tiles)), key=times.__getitem__)
         self.timed += 1
         found = tiles[best]
-        self.known[key] = [found.op, found.rows, found.vectors, found.parts, found.columns]
+        size = found.rows, found.vectors, found.parts, found.columns, found.bands
+        self.known[key] = [found.op, *size]
         self._save()
         why = (
             f"the fastest of {len(tiles)}, timed: {1e6 * times[best]:.1f} µs; the one predicted, "

@@ -26,7 +26,7 @@ from caffe_scnn.engine.ops.base import Context, Op, Rows, in_turn
 from caffe_scnn.engine.ops.finish import finish_of
 from caffe_scnn.engine.ops.phases import phase_planes, phase_taps, split_into
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
-from caffe_scnn.engine.panels import Copies, panel_convolution
+from caffe_scnn.engine.panels import Patches, panel_convolution
 from caffe_scnn.engine.pitches import Walk
 from caffe_scnn.engine.tensor import Border, Float32, Tensor, outside, rows_of
 from caffe_scnn.engine.threads import threads_for
@@ -53,7 +53,7 @@ class Matrix:
     shape : Shape
     rows : Run
         The run, row by row even where its gaps hold nothing.
-    copies : Copies
+    patches : Patches
         What panels hold of a channel.
     base : int
         Offset of the first weight's input from the first pixel.
@@ -67,7 +67,7 @@ class Matrix:
     run: Run
     rows: Run
     shape: Shape
-    copies: Copies
+    patches: Patches
     base: int
     plane: int
 
@@ -81,9 +81,9 @@ class Matrix:
         run = _run(planes, target)
         span = int(np.ptp(tap % planes.plane))  # of phases, each has a plane
         placed = store_cycles(run.width, run.pitch, run.out_pitch)
-        copies = Copies.of(tap[order], planes.pitch, planes.plane)
+        patches = Patches.of(tap[order], planes.pitch, planes.plane)
         channels = spec.group * spec.weights.shape[1]
-        held = copies.shape(channels)
+        held = patches.shape(channels)
         return cls(
             spec,
             order,
@@ -91,7 +91,7 @@ class Matrix:
             run,
             rows,
             Shape(run.size, planes.channels, span, placed, held if span else None),
-            copies,
+            patches,
             0 if strided else -(spec.pad[0] * planes.pitch + spec.pad[1]),
             planes.plane,
         )
@@ -174,8 +174,8 @@ class ConvolutionOp(Op):
         maps = 4 * (self.planes.channels * self.planes.plane + len(weights) * run.size)
         near, threads, unread = maps <= NEAR_MAPS, self.threads, context.unread
         if tile.op == "panel":
-            copies, rows, given = matrix.copies, matrix.rows, (unread, near, threads)
-            return panel_convolution(isa, tile, weights, taps, copies, rows, finish, base, *given)
+            patches, rows, given = matrix.patches, matrix.rows, (unread, near, threads)
+            return panel_convolution(isa, tile, weights, taps, patches, rows, finish, base, *given)
         streams = stream(weights, taps, tile.rows, tile.parts, unread, near, threads)
         kernel = convolution(
             isa,
