@@ -27,12 +27,12 @@ from limits import limits, probes, read_speed
 from peer_models import LAYERS, names, picture, variants
 
 from caffe_scnn import Executor, _kernels
-from caffe_scnn.engine.choose import block_size
 from caffe_scnn.engine.machine import cache_bytes
 from caffe_scnn.engine.ops import Op
 from caffe_scnn.engine.ops.bands import BandsOp
 from caffe_scnn.engine.ops.convolution import ConvolutionOp
 from caffe_scnn.engine.ops.slices import SlicesOp
+from caffe_scnn.engine.tile import block_size
 from caffe_scnn.model.net import Net
 
 BYTES_PER_FLOP = 2  # a float is read for a product and a sum

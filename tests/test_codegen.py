@@ -10,10 +10,11 @@ import pytest
 
 from caffe_scnn import _kernels
 from caffe_scnn.engine import Executor
-from caffe_scnn.engine.choose import Shape, choose_tile
+from caffe_scnn.engine.choose import choose_tile
 from caffe_scnn.engine.codegen import DIALECTS, can_program, program_convolution
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
 from caffe_scnn.engine.tensor import Border, Tensor
+from caffe_scnn.engine.tile import Shape
 from caffe_scnn.errors import KernelError
 from caffe_scnn.model.net import Net
 

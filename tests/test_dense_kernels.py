@@ -10,17 +10,12 @@ import pytest
 
 from caffe_scnn import _kernels
 from caffe_scnn.engine import choose
-from caffe_scnn.engine.choose import (
-    Shape,
-    Tile,
-    candidates,
-    dense_tiles,
-    rank_tiles,
-)
+from caffe_scnn.engine.choose import candidates, dense_tiles, rank_tiles
 from caffe_scnn.engine.costs import COSTS
 from caffe_scnn.engine.dense import dense_convolution
 from caffe_scnn.engine.packing import Finish, Taps
 from caffe_scnn.engine.tensor import Border, Tensor
+from caffe_scnn.engine.tile import Shape, Tile
 from caffe_scnn.errors import KernelError
 
 CAP = os.environ.get("CAFFE_SCNN_ISA")

@@ -13,8 +13,10 @@ import pytest
 
 from caffe_scnn._kernels import Feed, FlushToZero, Planes, clear_halo
 from caffe_scnn.engine import Executor, choose, pack, spmm
-from caffe_scnn.engine.choose import Shape, choose_tile
+from caffe_scnn.engine import tile as tile_module
+from caffe_scnn.engine.choose import choose_tile
 from caffe_scnn.engine.tensor import ALIGNMENT, SAME_SETS, Border, Tensor
+from caffe_scnn.engine.tile import Shape
 from caffe_scnn.errors import KernelError, ModelError
 from caffe_scnn.layers import reference
 from caffe_scnn.layers.shapes import infer_shapes
@@ -373,7 +375,8 @@ def test_fully_connected_for_any_batch(batch, density):
     assert_like_reference(net_of(text, density=density), ["ip", "prob"], batch=batch)
 
 
-def test_many_inputs_of_a_batch_are_taken_in_parts_that_stay_in_cache():
+def test_many_inputs_of_a_batch_are_taken_in_parts_that_stay_in_cache(monkeypatch):
+    monkeypatch.setattr(tile_module, "cache_bytes", lambda level: 48 << 10)
     weights = np.random.default_rng(0).random((64, 12800)).astype(np.float32)
     weights[weights > 0.15] = 0
     tile = choose_tile("avx512", weights, 1, Shape(96, 12800, 0))

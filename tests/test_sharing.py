@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from caffe_scnn import _kernels
-from caffe_scnn.engine.choose import tile_sizes
 from caffe_scnn.engine.nodes import Node, Program, Value
 from caffe_scnn.engine.ops import convolution
 from caffe_scnn.engine.packing import Run, Taps, Tasks, block_channels, stream
 from caffe_scnn.engine.plan import build_plan
+from caffe_scnn.engine.tile import tile_sizes
 from caffe_scnn.layers.base import ConvolutionSpec
 
 ISA = _kernels.best_isa()

@@ -10,7 +10,7 @@ import pytest
 
 from caffe_scnn import _kernels
 from caffe_scnn.engine import Executor, choose, costs, fit_costs
-from caffe_scnn.engine.choose import Tile
+from caffe_scnn.engine.tile import Tile
 from caffe_scnn.engine.tune import Tuner
 from caffe_scnn.model.net import Net
 

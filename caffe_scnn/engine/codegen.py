@@ -29,7 +29,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_scnn._kernels import Convolution, Program
-from caffe_scnn.engine.choose import Tile
 from caffe_scnn.engine.machine import cache_folder
 from caffe_scnn.engine.packing import (
     AHEAD,
@@ -42,6 +41,7 @@ from caffe_scnn.engine.packing import (
     by_row,
     place_vectors,
 )
+from caffe_scnn.engine.tile import Tile
 from caffe_scnn.errors import KernelError
 from caffe_scnn.layers.nonzeros import count_nonzeros
 

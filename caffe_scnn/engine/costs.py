@@ -11,6 +11,30 @@ from pathlib import Path
 from caffe_scnn.engine.machine import cache_folder, timed_on, vendor
 from caffe_scnn.model.atomic import atomic_write
 
+# Input and output of a layer that the last-level cache keeps.
+CACHED_BYTES = 16 << 20
+# Cycles that the end of a part of a row takes longer where it is not foreseen. Whole rows come by
+# their length; parts do not, and only the same layer run over and over teaches their lengths.
+SURPRISE = 13.0
+
+
+@dataclass(frozen=True)
+class PanelCosts:
+    """Cycles of each thing that tiles on panels do (``engine/panels.py``).
+
+    Those of AVX-512 on AMD's processors are an estimate, from Intel's and from how much faster
+    loads are there that cross no cache line.
+    """
+
+    multiply_add: float  # of a vector, with its load
+    entry: float  # its weight and its offset
+    fill: float  # a vector of a panel put together
+    line: float  # a cache line of the map that this or storing touches
+    far_line: float  # extra where it comes from memory
+    store: float  # a vector of sums taken apart
+    partial: float  # one stored and loaded between two parts
+    end: float  # of the sums of a channel and part, for each tile
+
 
 @dataclass(frozen=True)
 class DenseCosts:
@@ -30,11 +54,12 @@ class Costs:
 
     Fitted to the times of all tiles on nine layers at 5 to 100 % of their weights, and on four of
     them in 4x1 blocks (two cores of an AMD EPYC 9005, AVX-512 at full width): what the model
-    chooses takes 1.02 times as long as the best tile on average, 1.10 at most (AVX2: 1.03 and
-    1.19). Those of Intel's processors (two cores of a Xeon with AMX, 2 MB of second-level cache
-    each) are fitted to cold layers (:func:`~caffe_scnn.engine.timing.cold`): 1.02 and 1.12. What is
-    fitted is what is chosen, not single constants: some trade places. A cycle is 1/4100 µs on any
-    machine. ``doctor --calibrate`` fits them to another one.
+    chooses takes 1.02 times as long as the best tile on average, 1.10 at most. Those of Intel's
+    processors (two cores of a Xeon with AMX, 2 MB of second-level cache each) are fitted to cold
+    layers (:func:`~caffe_scnn.engine.timing.cold`): 1.02 and 1.12. Those of AVX2 come from a
+    processor that has nothing wider (two cores of an AMD EPYC 7003), likewise cold. What is fitted
+    is what is chosen, not single constants: some trade places. A cycle is 1/4100 µs on any machine.
+    ``doctor --calibrate`` fits them to another one.
     """
 
     broadcast: float
@@ -49,7 +74,7 @@ class Costs:
     far: float  # or none
     crossing: float  # extra for a near load that is not aligned
     overlap: float  # how well loads and multiply-adds hide each other; infinity: perfectly
-    panel: float  # how much longer a tile on a panel takes than all that says
+    panel: PanelCosts | None = None  # of tiles on panels
     dense: DenseCosts | None = None  # of the tiles along channels, where the ISA has such
 
 
@@ -84,11 +109,25 @@ COSTS = {
         far=1.06,
         crossing=0.51,
         overlap=3.27,
-        panel=1.15,
+        panel=PanelCosts(0.63, 1.3, 2.4, 5.7, 7.8, 11.9, 1.94, 27.3),
         dense=DenseCosts(multiply_add=0.475, entry=0.75, store=92),
     ),
-    "avx2": Costs(0.18, 0.9, 4.87, 0.76, 5.4, 4.52, 1.32, 0.72, 0.89, 1.24, 0.01, 4.87, 0.78),
-    "scalar": Costs(1, 2, 4, 1, 10, 8, 4, 1, 1, 1, 0, 8, 1),
+    "avx2": Costs(
+        broadcast=0.18,
+        multiply_add=0.9,
+        latency=4.87,
+        entry=0.76,
+        block=5.4,
+        store=4.52,
+        partial=1.32,
+        near=0.72,
+        middle=0.89,
+        far=1.24,
+        crossing=0.01,
+        overlap=4.87,
+        panel=PanelCosts(0.52, 2.24, 4.6, 1.6, 3.0, 9.2, 1.94, 10.9),
+    ),
+    "scalar": Costs(1, 2, 4, 1, 10, 8, 4, 1, 1, 1, 0, 8, PanelCosts(2, 3, 6, 4, 5, 16, 8, 20)),
 }
 
 
@@ -108,7 +147,7 @@ COSTS_OF = {
             far=0.88,
             crossing=0.2,
             overlap=1.48,
-            panel=0.8,
+            panel=PanelCosts(1.0, 1.12, 1.8, 3.8, 5.4, 11.5, 1.52, 18.6),
             dense=DenseCosts(multiply_add=0.725, entry=1.145, store=247.0),
         ),
     },
@@ -130,11 +169,14 @@ def costs_for(isa: str) -> Costs:
     """Return the constants for an instruction set: fitted on this machine, or else as shipped."""
     try:
         fitted = json.loads(costs_path().read_text())[timed_on()][isa]
-        dense = fitted.pop("dense")
-        if (dense is None) != (shipped_costs(isa).dense is None):
-            raise ValueError("costs of dense tiles where there are none, or none where there are")
+        panel, dense = fitted.pop("panel"), fitted.pop("dense")
+        shipped = shipped_costs(isa)
+        if (panel is None, dense is None) != (shipped.panel is None, shipped.dense is None):
+            raise ValueError("costs of tiles that there are not, or none of tiles that there are")
         return Costs(
-            **_positive(fitted), dense=None if dense is None else DenseCosts(**_positive(dense))
+            **_positive(fitted),
+            panel=None if panel is None else PanelCosts(**_positive(panel)),
+            dense=None if dense is None else DenseCosts(**_positive(dense)),
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
         return shipped_costs(isa)

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from caffe_scnn._kernels import DenseConvolution
 from caffe_scnn.engine.arena import allocate
-from caffe_scnn.engine.choose import Tile
 from caffe_scnn.engine.packing import Finish, Float32, Taps, block_channels
+from caffe_scnn.engine.tile import Tile
 
 
 def dense_convolution(

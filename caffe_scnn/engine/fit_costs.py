@@ -8,7 +8,8 @@ layers, to find the constants that the product ships.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, fields, replace
+from functools import partial
 from itertools import pairwise, product
 from typing import Any
 
@@ -17,21 +18,23 @@ from numpy.typing import ArrayLike, NDArray
 
 from caffe_scnn._kernels import Convolution, PanelConvolution, Planes, best_isa
 from caffe_scnn.engine.arena import allocate
-from caffe_scnn.engine.choose import (
-    Candidates,
-    PanelCandidates,
-    Shape,
-    Tile,
-    candidates,
-    dense_tiles,
-    panel_candidates,
+from caffe_scnn.engine.choose import Candidates, candidates, dense_tiles
+from caffe_scnn.engine.costs import (
+    Costs,
+    DenseCosts,
+    PanelCosts,
+    costs_for,
+    keep_costs,
+    shipped_costs,
 )
-from caffe_scnn.engine.costs import Costs, DenseCosts, costs_for, keep_costs, shipped_costs
 from caffe_scnn.engine.dense import dense_convolution
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
+from caffe_scnn.engine.panel_tiles import panel_candidates
 from caffe_scnn.engine.panels import Patches, panel_convolution
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
+from caffe_scnn.engine.tile import PanelShape, Shape, Tile
 from caffe_scnn.engine.timing import cold
+from caffe_scnn.layers.nonzeros import count_nonzeros
 
 Float64 = NDArray[np.float64]
 CYCLE = 1 / 4100  # µs of a cycle of the machine whose constants are shipped
@@ -40,6 +43,8 @@ LEAST_CALLS, MOST_CALLS = 3, 30  # timed of a tile: the cold ones of short layer
 # not in the fit, are chosen by them.
 ERROR = 3.0
 TILES = 12  # costs of tiles of pixels: the first ones of Costs
+PANELS_TRIED = 4  # tiles of a layer
+PULL = 0.05  # towards the shipped costs of panels
 CLOSE = 1.05  # a choice this much slower than the best is as good as the best
 
 
@@ -81,18 +86,18 @@ class Measured:
         How often the dense tile along channels does each thing of ``DenseCosts``.
     dense_us : float
         Its time; infinite: there is none.
-    panel : PanelCandidates, optional
-        The one tile on panels that was tried.
-    panel_us : float
-        Its time.
+    panels : ndarray of shape (tiles, 8)
+        How often the tiles on panels that were tried do each thing of ``PanelCosts``.
+    panels_us : ndarray of shape (tiles,)
+        Their times.
     """
 
     tiles: Candidates
     us: Float64
     dense: Float64
     dense_us: float
-    panel: PanelCandidates | None = None
-    panel_us: float = np.inf
+    panels: Float64 = field(default_factory=partial(np.empty, (0, len(fields(PanelCosts)))))
+    panels_us: Float64 = field(default_factory=partial(np.empty, 0))
 
     @property
     def best(self) -> float:
@@ -132,8 +137,11 @@ def measure(isa: str, layer: Layer, density: float, seconds: float = 0.003) -> M
         rows, vectors, parts = (int(n[index]) for n in (tiles.rows, tiles.vectors, tiles.parts))
         tile = Tile("sconv", rows, vectors, parts, 0.0, tiles.lanes, "")
         us[index] = _fastest(scene.runner(scene.table_kernel(isa, tile)), seconds)
-    panel = _on_panels(isa, scene, tiles, seconds) if density < 1 else (None, np.inf)
-    return Measured(tiles, us, *_dense(isa, scene, layer, seconds), *panel)
+    found = Measured(tiles, us, *_dense(isa, scene, layer, seconds))
+    if density == 1 or scene.shape.panel is None or shipped_costs(isa).panel is None:
+        return found
+    panels, panels_us = _on_panels(isa, scene, scene.shape.panel, seconds)
+    return replace(found, panels=panels, panels_us=panels_us)
 
 
 def _dense(isa: str, scene: Scene, layer: Layer, seconds: float) -> tuple[Float64, float]:
@@ -149,18 +157,18 @@ def _dense(isa: str, scene: Scene, layer: Layer, seconds: float) -> tuple[Float6
 
 
 def _on_panels(
-    isa: str, scene: Scene, tiles: Candidates, seconds: float
-) -> tuple[PanelCandidates | None, float]:
-    """Time the tile on panels that is predicted to be the fastest, if there is one."""
-    found = panel_candidates(isa, tiles, 1, scene.run.rows, scene.run.width)
-    if not found:
-        return None, np.inf
-    one = min(
-        (panels.only(index) for panels in found for index in range(len(panels.around))),
-        key=lambda one: float(one.cycles(shipped_costs(isa))[0]),
-    )
-    (tile,) = one.as_tiles(shipped_costs(isa))
-    return one, _fastest(scene.runner(scene.panel_kernel(isa, tile)), seconds)
+    isa: str, scene: Scene, panel: PanelShape, seconds: float
+) -> tuple[Float64, Float64]:
+    """Time tiles on panels, of those that are predicted to be the fastest to the slowest."""
+    costs, run = shipped_costs(isa).panel, scene.run
+    assert costs is not None
+    numbers = count_nonzeros(scene.weights), len(scene.weights), 1
+    found = panel_candidates(isa, panel, *numbers, run.rows, run.width)
+    tiles = [tile for panels in found for tile in panels.as_tiles(costs)]
+    order = np.argsort([tile.cycles for tile in tiles])
+    tried = np.unique(order[np.linspace(0, len(order) - 1, PANELS_TRIED).astype(int)])
+    us = [_fastest(scene.runner(scene.panel_kernel(isa, tiles[i])), seconds) for i in tried]
+    return np.concatenate([panels.counts for panels in found])[tried], np.array(us)
 
 
 @dataclass(frozen=True)
@@ -326,18 +334,29 @@ def fit(isa: str, measured: Sequence[Measured], trials: int = 3) -> Costs:
             values = found.x
         results.append((float(found.fun), tuple(found.x)))
     fitted = _costs(np.maximum(np.round(min(results)[1], 2), 0.01), shipped)
-    return replace(fitted, panel=_panel_factor(fitted, measured))
+    return replace(fitted, panel=_panel_costs(fitted, measured))
 
 
-def _panel_factor(costs: Costs, measured: Sequence[Measured]) -> float:
-    """Return how much longer panels take than predicted, if other tiles take what they do."""
-    once, found = replace(costs, panel=1.0), []
-    for m in measured:
-        if m.panel is not None:
-            best = int(np.argmin(np.where(m.tiles.rows == 1, m.us, np.inf)))
-            on_panel = m.panel_us / float(m.panel.cycles(once)[0])
-            found.append(np.log(on_panel / (m.us[best] / m.tiles.cycles(costs)[best])))
-    return round(float(np.exp(np.mean(found))), 2) if found else costs.panel
+def _panel_costs(costs: Costs, measured: Sequence[Measured]) -> PanelCosts | None:
+    """Find the costs of panels that predict their times, if other tiles take what they do.
+
+    Things that are always done together are not told apart by times: shipped costs decide.
+    """
+    from scipy.optimize import nnls
+
+    timed = [m for m in measured if len(m.panels)]
+    if costs.panel is None or not timed:
+        return costs.panel
+    shipped, rows = np.array(astuple(costs.panel)), []
+    for m in timed:
+        best = int(np.argmin(np.where(m.tiles.rows == 1, m.us, np.inf)))
+        slower = m.us[best] / m.tiles.cycles(costs)[best]  # than predicted
+        rows.append(m.panels * shipped * slower / m.panels_us[:, None])
+    shares = np.concatenate(rows)
+    pull = PULL * np.sqrt(len(shares)) * np.eye(len(shipped))
+    wanted = np.concatenate([np.ones(len(shares)), pull.sum(axis=1)])
+    factors, _ = nnls(np.concatenate([shares, pull]), wanted)
+    return PanelCosts(*np.maximum(np.round(factors * shipped, 2), 0.01).tolist())
 
 
 def _costs(values: Float64, shipped: Costs) -> Costs:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from caffe_scnn import _kernels
 
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 SMALL_CACHES = {1: 32 << 10, 2: 256 << 10, 3: 4 << 20}  # bytes
 
 
@@ -34,7 +35,7 @@ def vendor() -> str:
 @cache
 def cache_bytes(level: int) -> int:
     """Return the bytes of a core's cache of a level for data; of a small one if nobody tells."""
-    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+    for index in CACHES.glob("index*"):
         try:
             texts = [(index / name).read_text() for name in ("level", "type", "size")]
         except OSError:

@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from caffe_scnn import _kernels
 from caffe_scnn._kernels import Convolution, FlushToZero, Planes
 from caffe_scnn.engine.arena import allocate
-from caffe_scnn.engine.choose import Shape, choose_tile
+from caffe_scnn.engine.choose import choose_tile
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
 from caffe_scnn.engine.tensor import ALIGNMENT
 from caffe_scnn.engine.threads import MULTIPLY_ADD, resolve_threads, threads_for
+from caffe_scnn.engine.tile import Shape
 from caffe_scnn.errors import KernelError
 from caffe_scnn.layers.nonzeros import count_nonzeros
 

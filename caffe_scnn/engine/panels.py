@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_scnn._kernels import PanelConvolution
-from caffe_scnn.engine.choose import PanelShape, Tile, channels_together
 from caffe_scnn.engine.packing import (
     Finish,
     Float32,
@@ -28,6 +27,8 @@ from caffe_scnn.engine.packing import (
     packed_arguments,
     stream,
 )
+from caffe_scnn.engine.panel_tiles import channels_together
+from caffe_scnn.engine.tile import PanelShape, Tile
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from caffe_scnn._kernels import Feed, FlushToZero, clear_halo
 from caffe_scnn.engine.arena import Storage, allocate, place
-from caffe_scnn.engine.choose import Tile
 from caffe_scnn.engine.forms import Choice, cheapest, choose_forms
 from caffe_scnn.engine.fuse import fuse
 from caffe_scnn.engine.nodes import Form, Node, Program, Value, unread_channels
@@ -33,6 +32,7 @@ from caffe_scnn.engine.ops.winograd import WinogradOp
 from caffe_scnn.engine.pitches import widened
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.threads import MOVED, threads_for
+from caffe_scnn.engine.tile import Tile
 from caffe_scnn.engine.tune import Tuner
 from caffe_scnn.errors import KernelError
 from caffe_scnn.layers.base import ConcatSpec, ConvolutionSpec, ViewSpec

@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from caffe_scnn._kernels import FlushToZero
-from caffe_scnn.engine.choose import Tile
 from caffe_scnn.engine.machine import cache_folder, timed_on
+from caffe_scnn.engine.tile import Tile
 from caffe_scnn.engine.timing import cold
 from caffe_scnn.errors import OutputError
 from caffe_scnn.model.atomic import atomic_write

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from caffe_scnn.engine.choose import Shape, Tile, rank_tiles
+from caffe_scnn.engine.choose import rank_tiles
 from caffe_scnn.engine.nodes import WINOGRAD, Form, Node
 from caffe_scnn.engine.tensor import ALIGNMENT, Float32
+from caffe_scnn.engine.tile import Shape, Tile
 from caffe_scnn.layers.base import ConvolutionSpec
 from caffe_scnn.layers.nonzeros import count_nonzeros
 

@@ -18,7 +18,7 @@ from caffe_scnn._kernels import (
     Planes,
 )
 from caffe_scnn.engine.arena import allocate
-from caffe_scnn.engine.choose import Shape, Tile, rank_tiles, store_cycles
+from caffe_scnn.engine.choose import rank_tiles, store_cycles
 from caffe_scnn.engine.codegen import can_program, program_convolution, program_tile
 from caffe_scnn.engine.dense import dense_convolution
 from caffe_scnn.engine.nodes import Node, Value
@@ -30,6 +30,7 @@ from caffe_scnn.engine.panels import Patches, panel_convolution
 from caffe_scnn.engine.pitches import Walk
 from caffe_scnn.engine.tensor import Border, Float32, Tensor, outside, rows_of
 from caffe_scnn.engine.threads import threads_for
+from caffe_scnn.engine.tile import Shape, Tile
 from caffe_scnn.engine.tune import TRIED
 from caffe_scnn.layers.base import ConvolutionSpec
 from caffe_scnn.layers.nonzeros import count_nonzeros

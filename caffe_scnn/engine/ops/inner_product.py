@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from caffe_scnn._kernels import Gemv
-from caffe_scnn.engine.choose import Shape, choose_tile
+from caffe_scnn.engine.choose import choose_tile
 from caffe_scnn.engine.nodes import Node, Value
 from caffe_scnn.engine.ops.base import Context, Op, clear, in_turn
 from caffe_scnn.engine.ops.finish import finish_calls, finish_of
@@ -17,6 +17,7 @@ from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
 from caffe_scnn.engine.sparse_vector import LARGEST_COLUMN, SparseVector, has_regular_part
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.threads import STREAMED, threads_for
+from caffe_scnn.engine.tile import Shape
 from caffe_scnn.layers.base import InnerProductSpec
 
 # A non-zero costs about as much as this many dense weights that stream from memory: one that is
