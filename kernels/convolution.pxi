@@ -1,5 +1,9 @@
 # The direct convolution on packed weights, and programs made for one matrix.
 
+# Chunks of channels for each thread, from which on it does not matter that some get one more.
+cdef enum:
+    FAIR = 4
+
 ctypedef void (*program_fn)(const float *, const float *, const float *, float *) noexcept nogil
 
 
@@ -86,7 +90,7 @@ cdef class Convolution(PackedWeights):
             if v == 1 or ("sconv", isa, rows, v) in numbers:
                 self.table[v] = <scnn_sconv_fn>find("sconv", isa, rows, v).run
         self.places = Places(store, self.lanes)
-        largest = np.diff(chunk).max()
+        largest = int(np.diff(chunk).max())
         self.partial = np.empty((0, 1), np.float32)
         self.partial_size = largest * rows * vectors * self.lanes if self.parts > 1 else 0
         self.program = program

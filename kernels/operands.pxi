@@ -60,11 +60,17 @@ cdef class Operands:
         return self.begin < 0 or end > self.memory.shape[0]
 
     cdef bint adds_what_it_writes(self):
-        """Whether pixels that are added lie among those that are written."""
+        """Whether pixels that are added lie among those that are written, of any item."""
         cdef Planes a = self.residual, b = self.dst
-        return (a is not None
-                and a.at + a.lead < b.at + b.lead + (b.channels - 1) * b.plane + b.run()
-                and b.at + b.lead < a.at + a.lead + (a.channels - 1) * a.plane + a.run())
+        cdef int64_t item, from_a, from_b
+        if a is None:
+            return False
+        for item in range(self.items):
+            from_a, from_b = a.at + a.lead + item * a.item, b.at + b.lead + item * b.item
+            if (from_a < from_b + (b.channels - 1) * b.plane + b.run()
+                    and from_b < from_a + (a.channels - 1) * a.plane + a.run()):
+                return True
+        return False
 
     cdef const float *input(self) noexcept nogil:
         return &self.memory[0] + self.begin

@@ -3,9 +3,10 @@
 # Into how many parts the input channels of a convolution may be cut.
 DEF MAX_PARTS = 256
 
-# Chunks of channels for each thread, from which on it does not matter that some get one more.
-cdef enum:
-    FAIR = 4
+
+cdef int64_t rising(const int32_t[::1] bounds):
+    """Return by how much bounds rise at least from one to the next."""
+    return np.diff(np.asarray(bounds, np.int64)).min()
 
 
 cdef class PackedWeights:
@@ -52,7 +53,7 @@ cdef class PackedWeights:
         self.keep = [bias, slope, channel]
         if (not 1 <= self.parts <= MAX_PARTS or not 0 <= unit < 16 or blocks < 1 or bias.shape[0] != blocks * rows
                 or channel.shape[0] != blocks * rows or chunk[0] != 0
-                or chunk[chunk.shape[0] - 1] != blocks or np.diff(chunk).min() < 0):
+                or chunk[chunk.shape[0] - 1] != blocks or rising(chunk) < 0):
             raise KernelError("the parts of a packed convolution do not fit together")
         common.bias, common.channel, common.slope = &bias[0], &channel[0], NULL
         if slope is not None:

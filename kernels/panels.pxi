@@ -3,7 +3,7 @@
 
 # That offsets may count, and sides of maps.
 DEF MOST_FLOATS = 1 << 40
-DEF MOST_LINES = 1 << 28
+DEF MOST_LINES = 1 << 26
 # Rows of the highest tile.
 DEF MOST_ROWS = 4
 
@@ -71,10 +71,10 @@ cdef class PanelConvolution(PackedWeights):
         if (min(rows, columns, bands, height, width, pitch) < 1 or patches < 1 or rows > MOST_ROWS
                 or beyond.shape[0] != patches or across.shape[0] != patches
                 or min(*beyond, *across, *start) < 0 or np.min(source) < 0
-                or group.shape[0] != chunk.shape[0] - 1 or np.diff(chunk).min() < 1
+                or group.shape[0] != chunk.shape[0] - 1 or rising(chunk) < 1
                 or min(group) < 0 or max(group) >= source.shape[0] or np.min(channel) < 0
                 or bound.shape[0] != len(parts) + 1 or bound[0] != 0
-                or bound[len(parts)] != source.shape[1] or np.diff(bound).min() < 0
+                or bound[len(parts)] != source.shape[1] or rising(bound) < 0
                 or any(streams[2].itemsize != 2 for streams in parts)):
             raise KernelError("the parts of a convolution on panels do not fit together")
         self.lanes = find("panel", isa, rows, columns).lanes
@@ -92,7 +92,7 @@ cdef class PanelConvolution(PackedWeights):
         size = int(np.diff(bound).max()) * lines * line * self.lanes
         inside = max(int(a) + (height - 1 + int(b)) * <object>pitch + width + int(c)
                      for a, b, c in zip(start, beyond, across, strict=True))
-        if max(size, int(np.max(source)) + inside) > MOST_FLOATS or max(height, width, line) > MOST_LINES:
+        if max(size, int(np.max(source)) + inside) > MOST_FLOATS or max(height, width, line, lines) > MOST_LINES:
             raise KernelError("a convolution on panels reaches outside its planes")
         self.block_height = (height + bands - 1) // bands
         self.block_width = (width + self.lanes // bands - 1) // (self.lanes // bands)
@@ -109,7 +109,7 @@ cdef class PanelConvolution(PackedWeights):
         self.take(1, unit, parts, bias, slope, channel, chunk,
                   size - ((rows - 1) * line + columns) * self.lanes, low, high)
         self.panels = self.partial = np.empty((0, 1), np.float32)
-        largest = np.diff(chunk).max()
+        largest = int(np.diff(chunk).max())
         self.partial_size = largest * rows * columns * self.lanes if self.parts > 1 else 0
 
     cdef places(self, int64_t pitch):

@@ -34,6 +34,8 @@ def test_caches_of_data_are_found_by_their_level(caches):
 def test_caches_are_small_where_nobody_tells_their_size(caches):
     (caches / "index0").mkdir()
     add(caches, 1, 2, "Unified", "512K")
+    add(caches, 2, 1, "Data", "0K")
+    add(caches, 3, 1, "Data", "unknown")
     assert machine.cache_bytes(1) == 32 << 10
     assert machine.cache_bytes(2) == 512 << 10
     assert machine.cache_bytes(3) == machine.SMALL_CACHES[3]

@@ -17,6 +17,7 @@ from caffe_scnn.engine import threads as threads_module
 from caffe_scnn.engine.choose import rank_tiles
 from caffe_scnn.engine.costs import shipped_costs
 from caffe_scnn.engine.fit_costs import Layer, Scene, _panel_costs, fit, measure
+from caffe_scnn.engine.ops import bands
 from caffe_scnn.engine.ops import convolution as convolution_module
 from caffe_scnn.engine.packing import Finish
 from caffe_scnn.engine.panel_tiles import panel_candidates
@@ -138,6 +139,24 @@ def test_panels_give_the_bits_of_the_direct_kernel(isa, layer, only, monkeypatch
             kernels, found = result(net, isa, threads)
             assert all("panel" in kernel for kernel in kernels[1:3])
             assert np.array_equal(found, expected), (number, threads)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("layer", ["blocks that overlap both ways", "high"])
+def test_panels_compute_bands(isa, layer, only, monkeypatch):
+    """Some rows of a map at a time, and nothing around them."""
+    several_parts(isa, monkeypatch)
+    net = net_of(layer)
+    only("sconv")
+    _, expected = result(net, isa)
+    monkeypatch.setattr(bands, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(bands, "LEAST_PIXELS", 1)
+    for size, number, threads in ((1 << 13, 0, 1), (1 << 14, 3, 2), (1 << 15, 6, 1)):
+        monkeypatch.setattr(bands, "BAND_BYTES", size)
+        only("panel", number)
+        kernels, found = result(net, isa, threads)
+        assert any(kernel.count("panel") == 2 for kernel in kernels), kernels
+        assert np.array_equal(found, expected), (size, number)
 
 
 @pytest.mark.parametrize("isa", ISAS[:1])
@@ -275,17 +294,22 @@ def test_what_tiles_on_panels_do_is_counted(monkeypatch):
 
 
 @pytest.mark.parametrize("isa", ISAS)
-def test_there_are_no_more_parts_than_a_kernel_takes(isa):
+def test_there_are_no_more_parts_than_a_kernel_takes(isa, monkeypatch):
     """Many channels far apart: DeepLab's dilated layers."""
 
-    def found(channels, apart=24):
-        layer = PanelShape(channels, (apart,), (apart,)), 18, 2, 1, 33, 45
-        return panel_candidates(isa, *layer)
+    lanes = tile_sizes(isa)[1]
+    monkeypatch.setattr(panel_tiles, "near_bytes", lambda: 1000 * 4 * lanes)
 
-    assert found(64)
-    assert all(panels.parts.max() <= MOST_PARTS for panels in found(4096))
-    assert not found(1 << 20)
-    assert not found(1, 200)  # whose panel the cache does not keep
+    def parts(channels, apart=12):
+        layer = PanelShape(channels, (apart,), (apart,)), 18, 2, 1, 33, 45
+        return [n for panels in panel_candidates(isa, *layer) for n in panels.parts.tolist()]
+
+    # tiles of one row of four columns take 13 · 16 vectors a channel: four channels a panel
+    assert max(parts(64)) > min(parts(64)) == 16
+    assert len(parts(1000)) < len(parts(64))  # others would be cut into more
+    assert min(parts(1000)) == 250 and max(parts(1000)) <= MOST_PARTS
+    assert not parts(1025)
+    assert not parts(1, 40)  # whose panel the cache does not keep
 
 
 def test_the_costs_of_panels_are_fitted():
@@ -332,9 +356,9 @@ def made(isa="scalar", size=16, tile=(2, 5, 2), **changed):
     return _kernels.PanelConvolution(*{**given, **changed}.values()), scene
 
 
-def wide_offsets():
-    """Return the parts of a kernel whose offsets have 32 bits."""
-    return [(np.arange(5), 0, np.zeros(12, np.uint32), np.ones(4, np.float32))]
+# What a kernel takes for a part of four output channels.
+NO_WEIGHTS = (np.zeros(5, np.int64), 0, np.zeros(8, np.uint16), np.zeros(0, np.float32))
+WIDE_OFFSETS = (np.arange(5), 0, np.zeros(12, np.uint32), np.ones(4, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -344,7 +368,7 @@ def wide_offsets():
         {"rows": 5},
         {"columns": 0},
         {"parts": []},
-        {"parts": wide_offsets()},
+        {"parts": [WIDE_OFFSETS]},
         {"bias": np.zeros(3, np.float32)},
         {"slope": np.zeros(3, np.float32)},
         {"channel": np.array([0, 1, 2, -1], np.int32)},
@@ -357,7 +381,9 @@ def wide_offsets():
         {"source": np.full((1, 3), -1, np.int64)},
         {"bound": np.array([0, 2], np.int32)},
         {"bound": np.array([1, 3], np.int32)},
-        {"bound": np.array([0, 4, 3], np.int32)},
+        {"bound": np.array([0, 4, 3], np.int32), "parts": 2 * [NO_WEIGHTS]},
+        {"bound": np.array([0, 2**31 - 1, -(2**31), -1, 3], np.int32), "parts": 4 * [NO_WEIGHTS]},
+        {"chunk": np.array([0, 2**31 - 1, -(2**31), -1, 4], np.int32), "group": np.zeros(4, "i")},
         {"start": np.array([-1], np.int64)},
         {"start": np.array([0, 1], np.int64)},
         {"start": np.zeros(0, np.int64)},
@@ -402,6 +428,7 @@ def test_a_panel_that_is_too_small_is_refused():
         {"source": np.array([[0, 1, 2**63 - 150]])},
         {"beyond": np.array([2**31 - 1], np.int32)},
         {"across": np.array([2**31 - 1], np.int32)},
+        {"across": np.array([1 << 26], np.int32), "source": np.zeros((1, 3), np.int64)},
         {"height": 2**31 - 1},
         {"height": 2**31 - 1, "width": 2**31 - 1},
     ],
@@ -420,15 +447,20 @@ def test_what_is_added_must_lie_elsewhere():
         kernel.bind(scene.arena, given, scene.arena, target, target, 1, 1)
 
 
-def test_another_height_would_leave_a_halo(monkeypatch):
+def test_another_height_would_leave_a_halo():
     kernel, scene = made()
     given, target = scene.planes
-    low = _kernels.Planes(
-        target.at, target.channels, target.height - 1, target.width, target.pitch, target.lead,
-        target.plane,
-    )  # fmt: skip
-    with pytest.raises(KernelError, match="outside"):
-        kernel.bind(scene.arena, given, scene.arena, low, None, 1, 1)
+
+    def rows_more(rows):
+        return _kernels.Planes(
+            target.at, target.channels, target.height + rows, target.width, target.pitch,
+            target.lead, target.plane + 64,
+        )  # fmt: skip
+
+    for rows in (-1, 1):
+        with pytest.raises(KernelError, match="outside"):
+            kernel.bind(scene.arena, given, scene.arena, rows_more(rows), None, 1, 1)
+    kernel.bind(scene.arena, given, scene.arena, rows_more(1), None, 1, 1, False)
     few = _kernels.Planes(
         target.at, 3, target.height, target.width, target.pitch, target.lead, target.plane
     )

@@ -165,6 +165,8 @@ def _on_panels(
     numbers = count_nonzeros(scene.weights), len(scene.weights), 1
     found = panel_candidates(isa, panel, *numbers, run.rows, run.width)
     tiles = [tile for panels in found for tile in panels.as_tiles(costs)]
+    if not tiles:
+        return np.empty((0, len(fields(PanelCosts)))), np.empty(0)
     order = np.argsort([tile.cycles for tile in tiles])
     tried = np.unique(order[np.linspace(0, len(order) - 1, PANELS_TRIED).astype(int)])
     us = [_fastest(scene.runner(scene.panel_kernel(isa, tiles[i])), seconds) for i in tried]

@@ -38,11 +38,12 @@ def cache_bytes(level: int) -> int:
     for index in CACHES.glob("index*"):
         try:
             texts = [(index / name).read_text() for name in ("level", "type", "size")]
-        except OSError:
+            found, kind, size = (text.strip() for text in texts)
+            kilobytes = int(size.removesuffix("K"))
+        except (OSError, ValueError):
             continue
-        found, kind, size = (text.strip() for text in texts)
-        if int(found) == level and kind != "Instruction":
-            return int(size.removesuffix("K")) << 10
+        if found == str(level) and kind != "Instruction" and kilobytes:
+            return kilobytes << 10
     return SMALL_CACHES[level]
 
 
