@@ -157,8 +157,12 @@ cdef class Convolution(PackedWeights):
                                 last)
 
     cdef int tile_size(self, int left) noexcept nogil:
-        """Vectors of the next tile of a run of which so many are left."""
-        cdef int vectors = min(self.vectors, left)
+        """Vectors of the next tile of a run of which so many are left, in tiles of nearly one size.
+
+        A short last one would take as long as one of twice its vectors: each sum waits for itself.
+        """
+        cdef int tiles = (left + self.vectors - 1) // self.vectors
+        cdef int vectors = (left + tiles - 1) // tiles
         while self.table[vectors] == NULL:
             vectors -= 1
         return vectors

@@ -19,6 +19,8 @@ import pytest
 
 from caffe_scnn import _kernels
 from caffe_scnn._kernels import Planes
+from caffe_scnn.engine.choose import Candidates
+from caffe_scnn.engine.costs import shipped_costs
 from caffe_scnn.engine.packing import (
     AHEAD,
     ENTRIES_OF_END,
@@ -32,6 +34,7 @@ from caffe_scnn.engine.packing import (
     stream,
 )
 from caffe_scnn.engine.tensor import Border, Tensor
+from caffe_scnn.engine.tile import Shape
 from caffe_scnn.errors import KernelError
 
 CAP = os.environ.get("CAFFE_SCNN_ISA")
@@ -92,12 +95,8 @@ def run_matrix(isa, rows, vectors, lanes, weights, x, bias, finish=None, threads
 @pytest.mark.parametrize(("isa", "rows", "vectors", "lanes"), TILES)
 def test_every_tile_at_every_edge(isa, rows, vectors, lanes):
     rng = np.random.default_rng(rows * 100 + vectors)
-    sizes = {1, lanes - 1, lanes * vectors - 1, lanes * vectors, lanes * vectors * 2}
-    known = {v for i, r, v, _ in TILES if (i, r) == (isa, rows)}
+    sizes = {1, lanes - 1, *(lanes * vectors * n + more for n in (1, 2) for more in (-1, 0, 1))}
     for width, channels, density in product(sorted(sizes), (1, rows + 1, 13), (0.0, 0.5, 1.0)):
-        rest = -(-width // lanes) % vectors
-        if rest and rest not in known:
-            continue
         weights = random_weights(rng, channels, 23, density)
         x = rng.standard_normal((23, width)).astype(np.float32)
         bias = rng.standard_normal(channels).astype(np.float32)
@@ -143,6 +142,23 @@ def test_threads_and_task_order_do_not_change_a_bit(isa):
         assert np.array_equal(one, many)
 
 
+def test_the_cost_of_a_run_is_that_of_tiles_of_nearly_one_size():
+    """A last tile of one vector would take as long as one of two."""
+    numbers = (np.array([n]) for n in (4, 3, 1, 640, 10))  # rows, vectors, parts, entries, blocks
+    tiles = Candidates(*numbers, Shape(25 * 8 - 3, 64, 0), 8)
+    costs = shipped_costs("avx2")
+    of_two, of_three = (tiles._tile(costs, np.array([size])) for size in (2, 3))
+    assert tiles.cycles(costs) == pytest.approx(2 * of_two + 7 * of_three)
+
+
+def test_weights_of_short_vectors_stream_past_many_pixels():
+    streams = stream(np.ones((64, 512), np.float32), Taps(np.arange(512)[None]), 4)
+    run = Run(1, 196, 196, 196)
+    long, short = (Tasks.suited_to(streams, run, lanes, 1) for lanes in (16, 8))
+    assert long.entries == 2048 and long.blocks_first
+    assert short.entries > 16 * 512  # all blocks
+
+
 @pytest.mark.parametrize(
     ("columns", "pixels", "blocks"),
     [(27, 20_000, 1), (16, 20_000, 1), (27, 4_000, 8), (40, 20_000, 8)],
@@ -150,7 +166,7 @@ def test_threads_and_task_order_do_not_change_a_bit(isa):
 def test_short_sums_of_a_large_result_are_stored_a_few_channels_at_a_time(columns, pixels, blocks):
     weights = np.ones((64, columns), np.float32)
     streams = stream(weights, Taps(np.arange(columns)[None]), 8)
-    tasks = Tasks.suited_to(streams, Run(1, pixels, pixels, pixels), 1)
+    tasks = Tasks.suited_to(streams, Run(1, pixels, pixels, pixels), 16, 1)
     assert tasks.blocks_first
     assert min(8, tasks.entries // columns) == blocks
 

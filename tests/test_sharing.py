@@ -110,7 +110,7 @@ def same_bits(layer, form):
 def test_there_is_a_chunk_of_channels_for_every_thread(rows, threads):
     streams = stream(np.ones((64, 3), np.float32), Taps(np.arange(3)[None]), rows)
     work = 64 * (3 + 5) if rows == 1 else 16 * (3 + 1)
-    entries = Tasks.suited_to(streams, Run(1, 196, 196, 196), threads).entries
+    entries = Tasks.suited_to(streams, Run(1, 196, 196, 196), 16, threads).entries
     assert round(work / entries) >= threads
 
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from caffe_scnn.engine.costs import CACHED_BYTES, SURPRISE, Costs, DenseCosts, costs_for
 from caffe_scnn.engine.machine import cache_bytes
-from caffe_scnn.engine.packing import Int64, block_channels
+from caffe_scnn.engine.packing import LONG_VECTOR, Int64, block_channels
 from caffe_scnn.engine.panel_tiles import panel_candidates
 from caffe_scnn.engine.tile import MOST_PARTS, Shape, Tile, near_bytes, tile_sizes
 from caffe_scnn.layers.nonzeros import count_nonzeros
 
-# How much longer a transfer takes from beyond the second-level cache.
-FARTHER = 2.0
+# How much longer a transfer takes from beyond the second-level cache; what of it nothing hides.
+FARTHER, MISSED = 2.0, 0.6
 PAGE_BYTES, LINE_BYTES = 4096, 64
 # Cycles until a line comes from memory that was not read ahead; lines of a strip until they are.
 LINE_WAIT, LINES_WAITED = 55.0, 4
@@ -63,12 +63,13 @@ class Candidates:
 
     def cycles(self, costs: Costs) -> NDArray[np.float64]:
         """Predict the cycles of whole layers (one item)."""
-        whole, rest = np.divmod(-(-self.shape.run // self.lanes), self.vectors)
+        vectors = -(-self.shape.run // self.lanes)
+        tiles = -(-vectors // self.vectors)
+        size, larger = np.divmod(vectors, tiles)  # so many have a vector more
         outputs = self.blocks * self.rows
-        strips = (whole + (rest > 0)) * strip_cycles(self.shape, outputs, self.vectors * self.lanes)
-        return (
-            strips + whole * self._tile(costs, self.vectors) + (rest > 0) * self._tile(costs, rest)
-        )
+        strips = tiles * strip_cycles(self.shape, outputs, self.vectors * self.lanes)
+        smaller = (tiles - larger) * self._tile(costs, size)
+        return strips + smaller + larger * self._tile(costs, size + 1)
 
     def surprises(self) -> NDArray[np.float64]:
         """Predict the cycles that ends of sums take longer in a net than timed over and over."""
@@ -84,14 +85,17 @@ class Candidates:
         near = costs.near + costs.crossing * (self.shape.span > 0)
         arithmetic = self.rows * size * costs.multiply_add
         loads = size * near + self.rows * costs.broadcast
-        kept, second = near_bytes(), cache_bytes(2)
+        # where weights stream past the pixels, half of the cache is for these, and misses show
+        streaming = (self.rows > 1) & (self.lanes < LONG_VECTOR)
+        kept, second = near_bytes() / (1 + streaming), cache_bytes(2)
         places = [pixels <= kept, pixels <= 2 * kept, pixels <= second]
         transfers = size * np.select(places, [0, costs.middle, costs.far], FARTHER * costs.far)
         # what is busiest hides the others, but never wholly
-        busy = np.stack([arithmetic, loads, transfers])
+        busy = np.stack([arithmetic, loads, np.where(streaming, 0, transfers)])
         most = busy.max(axis=0)
         both = most * ((busy / most) ** costs.overlap).sum(axis=0) ** (1 / costs.overlap)
-        streams = self.entries * (np.maximum(both, costs.latency) + costs.entry)
+        both = np.maximum(both, costs.latency) + np.where(streaming, MISSED * transfers, 0)
+        streams = self.entries * (both + costs.entry)
         ends = self.blocks * self.parts * costs.block
         store = costs.store + self.shape.placed
         stores = self.blocks * self.rows * size * (store + (self.parts - 1) * costs.partial)
@@ -274,6 +278,10 @@ def _reason(ranked: list[Tile], weights: NDArray[np.float32]) -> str:
 
 
 def _even_sizes(run_vectors: int, sizes: list[int]) -> list[int]:
-    """Tile sizes worth trying: those whose own remainder tile exists too."""
-    usable = [size for size in sizes if not run_vectors % size or run_vectors % size in sizes]
-    return [size for size in usable if size <= run_vectors] or [min(sizes)]
+    """Tile sizes worth trying: those whose tiles of nearly one size all exist."""
+
+    def exist(size: int) -> bool:
+        each, larger = divmod(run_vectors, -(-run_vectors // size))
+        return each in sizes and (not larger or each + 1 in sizes)
+
+    return [size for size in sizes if size <= run_vectors and exist(size)] or [min(sizes)]

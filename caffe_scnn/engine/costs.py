@@ -114,7 +114,7 @@ COSTS = {
     ),
     "avx2": Costs(
         broadcast=0.8,
-        multiply_add=0.71,
+        multiply_add=0.62,
         latency=4.11,
         entry=0.7,
         block=9.17,

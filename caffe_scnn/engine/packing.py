@@ -18,8 +18,10 @@ AHEAD = 8  # offsets behind the last, which a kernel reads without use (SCNN_AHE
 # fit 16 bits.
 WIDE_UNIT = 4
 # A task of a dense layer keeps this many entries of weights in cache while it walks over the
-# pixels; a sparse layer's weights are few, so its tasks keep the pixels instead.
-DENSE_CHUNK = 2048
+# pixels; a sparse layer's weights are few, so its tasks keep the pixels instead. So do those of
+# short vectors, whose tiles need fewer weights at a time than pixels: all output channels read a
+# part of the input channels while the first-level cache holds it.
+DENSE_CHUNK, LONG_VECTOR, DENSE_CHUNK_OF_SHORT = 2048, 16, 1 << 15
 # Where sums are this short their stores take the longest. A result of this many bytes leaves the
 # second-level cache, and prefetching follows a few channels at a time, not all of them.
 SHORT_SUM, LARGE_RESULT, STORED_TOGETHER = 28, 1 << 20, 8
@@ -281,14 +283,15 @@ class Tasks:
     blocks_first: bool
 
     @classmethod
-    def suited_to(cls, streams: Streams, run: Run, threads: int) -> Tasks:
+    def suited_to(cls, streams: Streams, run: Run, lanes: int, threads: int) -> Tasks:
         """Keep the weights of dense layers in cache, and the pixels of sparse ones."""
         if streams.rows > 1:
             work, channels = int(_work(streams)[-1]), len(streams.channel)
             short = work <= (SHORT_SUM + 1) * (channels // streams.rows)
             if short and 4 * channels * run.size > LARGE_RESULT:
                 return cls(max(1, work * STORED_TOGETHER // channels), True)
-            return cls(min(DENSE_CHUNK, max(1, work // threads)), True)
+            chunk = DENSE_CHUNK if lanes >= LONG_VECTOR else DENSE_CHUNK_OF_SHORT
+            return cls(min(chunk, max(1, work // threads)), True)
         groups = 1 if threads == 1 else TASKS_A_THREAD * threads
         return cls(-(-int(_work(streams)[-1]) // groups), False)
 
@@ -339,7 +342,7 @@ def convolution(
     threads: int = 1,
 ) -> Convolution:
     """Make the kernel object of a packed convolution (see ``_kernels.Convolution``)."""
-    tasks = tasks or Tasks.suited_to(streams, run, threads)
+    tasks = tasks or Tasks.suited_to(streams, run, lanes, threads)
     return Convolution(
         isa,
         streams.rows,
