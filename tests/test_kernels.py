@@ -19,6 +19,8 @@ import pytest
 
 from caffe_scnn import _kernels
 from caffe_scnn._kernels import Planes
+from caffe_scnn.engine import choose
+from caffe_scnn.engine import tile as tile_module
 from caffe_scnn.engine.choose import Candidates
 from caffe_scnn.engine.costs import shipped_costs
 from caffe_scnn.engine.packing import (
@@ -149,6 +151,21 @@ def test_the_cost_of_a_run_is_that_of_tiles_of_nearly_one_size():
     costs = shipped_costs("avx2")
     of_two, of_three = (tiles._tile(costs, np.array([size])) for size in (2, 3))
     assert tiles.cycles(costs) == pytest.approx(2 * of_two + 7 * of_three)
+
+
+@pytest.mark.parametrize(("lanes", "better"), [(8, True), (16, False)])
+def test_pixels_past_which_weights_stream_are_worth_a_cache(lanes, better, monkeypatch):
+    """Dense tiles hide what they transfer only if their weights stay near instead."""
+    for module in (choose, tile_module):
+        monkeypatch.setattr(
+            module, "cache_bytes", lambda level: 32 << 10 if level == 1 else 1 << 19
+        )
+    parts = np.array([1, 8])
+    numbers = np.array([[4], [3], [1], [64 * 512], [64]]).repeat(2, axis=1)
+    shape = Shape(30 * lanes, 512, 0)
+    tiles = Candidates(*numbers[:2], parts, *numbers[3:], shape, lanes)
+    one, eight = tiles.cycles(shipped_costs("avx2"))
+    assert (eight < one) == better
 
 
 def test_weights_of_short_vectors_stream_past_many_pixels():
