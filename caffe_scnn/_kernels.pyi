@@ -10,7 +10,7 @@ Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Store = tuple[
-    Int32, Int32, NDArray[np.uint32], NDArray[np.uint32], Int32, NDArray[np.uint8], int, int
+    NDArray[np.uint32], bool, int, Int32, Int32, Int32, NDArray[np.uint32], NDArray[np.uint8]
 ]
 
 def isas() -> list[str]: ...

@@ -50,20 +50,20 @@ cdef extern from "scnn.h" nogil:
         int32_t offset_bytes
         int32_t unit
         int64_t origin
+        int64_t step
         int32_t first
         int32_t last
         float low
         float high
     ctypedef struct scnn_store:
-        const int32_t *piece
-        const int32_t *shift
-        const uint32_t *mask
         const uint32_t *keep
-        const int32_t *at
-        const uint8_t *order
-        int32_t mode, last
+        int32_t whole, last
         uint32_t tail
-    int SCNN_WHOLE, SCNN_PACKED
+        const int32_t *piece
+        const int32_t *vector
+        const int32_t *place
+        const uint32_t *lane
+        const uint8_t *order
     ctypedef void (*scnn_sconv_fn)(const scnn_matrix *, int32_t, int32_t, const float *, int32_t,
                                    float *, const float *, int64_t, const scnn_store *,
                                    float *) noexcept nogil

@@ -52,9 +52,8 @@ cdef class Convolution(PackedWeights):
         As of ``PackedWeights``.
     vectors : int
         Vectors a tile; the last tile of a run may have fewer.
-    store : (piece, shift, mask, keep, at, order, mode, tail)
-        Where each vector of the run goes (``scnn_store``): int32, int32, uint32, uint32, int32 and
-        uint8 arrays, and two numbers.
+    store : (keep, whole, tail, piece, vector, place, lane, order)
+        Where each vector of the run goes: as of ``Places``.
     base : int
         Offset of the first weight's input from the first pixel.
     blocks_first : bool
@@ -115,7 +114,8 @@ cdef class Convolution(PackedWeights):
         Raises
         ------
         KernelError
-            An operand lies outside its memory.
+            An operand lies outside its memory, or what is added among what is written: that is
+            written before it was read, or twice.
         """
         cdef ConvolutionCall call = ConvolutionCall.__new__(ConvolutionCall)
         call.convolution = self

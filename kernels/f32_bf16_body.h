@@ -131,17 +131,17 @@ static void ISA(store_tile)(const scnn_matrix *matrix, int64_t row, const float 
     UNROLL for (int i = 0; i < 16; i++)
         sum[i] = vec_load(sums + i * LANES);
     vec_transpose(sum);
+    if (layout == ISA(ELSEWHERE)) {
+        ISA(store_elsewhere)(matrix, row, 16, 1, sum, first, run->out, run->residual,
+                             run->out_plane, run->store);
+        return;
+    }
     UNROLL for (int i = 0; i < 16; i++) {
         const int64_t plane = channel[i] * run->out_plane;
         const float *residual = run->residual ? run->residual + plane : NULL;
         vec y = sum[i];
         if (channel[i] < 0)
             continue;
-        if (layout == ISA(ELSEWHERE)) {
-            ISA(store_elsewhere)(matrix, row + i, 1, &y, first, run->out + plane, residual,
-                                 run->store);
-            continue;
-        }
         if (residual)
             y = vec_add(y, vec_load_lanes(residual + begin, tail));
         if (finish.bent)

@@ -10,10 +10,7 @@ void ISA(f32_finish)(const scnn_matrix *matrix, int64_t row_begin, int64_t row_e
     if (layout == ISA(ELSEWHERE)) {
         for (int64_t row = row_begin; row < row_end; row++, sums += LANES) {
             const vec sum = vec_load(sums);
-            const int64_t plane = channel[row] * out_plane;
-            if (channel[row] >= 0)
-                ISA(store_elsewhere)(matrix, row, 1, &sum, first, out + plane,
-                                     residual ? residual + plane : NULL, store);
+            ISA(store_elsewhere)(matrix, row, 1, 1, &sum, first, out, residual, out_plane, store);
         }
         return;
     }

@@ -31,45 +31,39 @@ INLINE vec ISA(finished)(const ISA(finish) *finish, vec y)
     return vec_min(finish->high, vec_max(finish->low, y));
 }
 
-INLINE void ISA(store_pieces)(const ISA(finish) *finish, int32_t at, vec sum, float *out,
-                              const float *residual, const scnn_store *store)
-{
-    for (int32_t p = store->piece[at]; p < store->piece[at + 1]; p++) {
-        const int64_t place = (int64_t)at * LANES + store->shift[p];
-        vec y = sum;
-        if (residual)
-            y = vec_add(y, vec_load_lanes(residual + place, store->mask[p]));
-        vec_store_lanes(out + place, store->mask[p], ISA(finished)(finish, y));
-    }
-}
-
-INLINE void ISA(store_packed)(const ISA(finish) *finish, int vectors, const vec *sum,
-                              int32_t first, float *out, const scnn_store *store)
-{
-    const int32_t last = first + vectors - 1;
-    const int32_t end = store->at[last] + __builtin_popcount(store->keep[last]);
-    for (int32_t at = first; at <= last; at++, sum++) {
-        const vec y = vec_permute(store->order + (int64_t)at * LANES, ISA(finished)(finish, *sum));
-        if (store->at[at] + LANES <= end)
-            vec_store(out + store->at[at], y);
-        else
-            vec_store_lanes(out + store->at[at], (1u << __builtin_popcount(store->keep[at])) - 1,
-                            y);
-    }
-}
-
-/* A row that does not lie in the output as it lies in the run; out of line, so that what it needs
- * takes no registers from the rest. */
+/* Rows that do not lie in the output as they lie in the run: sum holds `vectors` vectors of each. Out
+ * of line, so that what it needs takes no registers from the rest. */
 __attribute__((noinline)) static void ISA(store_elsewhere)(
-    const scnn_matrix *matrix, int64_t row, int vectors, const vec *sum, int32_t first, float *out,
-    const float *residual, const scnn_store *store)
+    const scnn_matrix *matrix, int64_t row, int rows, int vectors, const vec *sum, int32_t first,
+    float *out, const float *residual, int64_t out_plane, const scnn_store *given)
 {
-    const ISA(finish) finish = ISA(finish_of)(matrix, row);
-    if (store->mode == SCNN_PACKED && !residual)
-        ISA(store_packed)(&finish, vectors, sum, first, out, store);
-    else
-        for (int v = 0; v < vectors; v++)
-            ISA(store_pieces)(&finish, first + v, sum[v], out, residual, store);
+    const scnn_store store = *given; /* that no store can change */
+    const int32_t *channel = matrix->channel + row;
+    const float *slope = matrix->slope ? matrix->slope + row : NULL;
+    ISA(finish) finish = ISA(finish_of)(matrix, row);
+    const int32_t begin = store.piece[first], behind = store.piece[first + vectors];
+    const int64_t end = begin < behind ? store.place[behind - 1] + __builtin_popcount(store.lane[behind - 1]) : 0;
+    for (int32_t p = begin; p < behind; p++) {
+        const vec *from = sum + (store.vector[p] - first);
+        const uint32_t lane = store.lane[p];
+        const int64_t place = store.place[p];
+        const int whole = place + LANES <= end;
+        for (int r = 0; r < rows; r++, from += vectors) {
+            const int64_t at = channel[r] * out_plane + place;
+            if (channel[r] < 0)
+                continue;
+            vec y = vec_permute(store.order + (int64_t)p * LANES, *from);
+            if (residual)
+                y = vec_add(y, vec_load_lanes(residual + at, lane));
+            if (slope)
+                finish.slope = vec_set(slope[r]);
+            y = ISA(finished)(&finish, y);
+            if (whole)
+                vec_store(out + at, vec_keep(lane, y));
+            else
+                vec_store_lanes(out + at, lane, y);
+        }
+    }
 }
 
 /* How the rows of one tile lie in the output: elsewhere, in place with gaps, in place. */
@@ -79,7 +73,7 @@ INLINE ISA(layout) ISA(layout_of)(const scnn_store *store, int32_t first, int ve
 {
     const uint32_t all = ~0u >> (32 - LANES);
     uint32_t keep = all;
-    if (store->mode != SCNN_WHOLE)
+    if (!store->whole)
         return ISA(ELSEWHERE);
     for (int v = 0; v < vectors; v++)
         keep &= store->keep[first + v];
@@ -126,34 +120,53 @@ INLINE uint64_t ISA(word_at)(const void *offset, uint64_t word)
 
 #define FETCH 128 /* dense weights come from far, once for each tile: so many entries ahead */
 
+/* Entry e of a block of rows, whose input begins at x. */
+#define SCONV_ENTRY(x)                                              \
+    do {                                                            \
+        vec xs[16];                                                 \
+        UNROLL for (int v = 0; v < vectors; v++) {                  \
+            xs[v] = vec_load((x) + v * LANES);                      \
+            if (rows > 1)                                           \
+                vec_hold(xs[v]);                                    \
+        }                                                           \
+        UNROLL for (int r = 0; r < rows; r++) {                     \
+            const vec w = vec_set(matrix.value[e * rows + r]);      \
+            UNROLL for (int v = 0; v < vectors; v++)                \
+                sum[r][v] = vec_fma(w, xs[v], sum[r][v]);           \
+        }                                                           \
+    } while (0)
+
 /* Offsets of single rows are read by words, a word ahead of their use and on across the ends of
  * blocks: the loads of pixels keep the load ports busy, and what is read behind them comes too late.
  * Blocks of rows have enough to do until then. */
-#define SCONV_STREAM(OFFSET)                                                    \
-    for (const uint64_t end = matrix.start[b + 1]; e < end; e++) {              \
-        const uint64_t of_word = SCNN_WORD / sizeof(OFFSET);                    \
-        if (rows > 1) {                                                         \
-            word = ((const OFFSET *)matrix.offset)[e];                          \
-        } else if (e % of_word == 0) {                                          \
-            word = next;                                                        \
-            next = ISA(word_at)(matrix.offset, e / of_word + 1);                \
-        }                                                                       \
-        const float *x = in + ((uint64_t)(OFFSET)word << matrix.unit);          \
-        word >>= 8 * sizeof(OFFSET);                                            \
-        vec xs[16];                                                             \
-        UNROLL for (int v = 0; v < vectors; v++) {                              \
-            xs[v] = vec_load(x + v * LANES);                                    \
-            if (rows > 1)                                                       \
-                vec_hold(xs[v]);                                                \
-        }                                                                       \
-        if (rows > 2)                                                           \
-            __builtin_prefetch(matrix.value + (e + FETCH) * rows);             \
-        UNROLL for (int r = 0; r < rows; r++) {                                 \
-            const vec w = vec_set(matrix.value[e * rows + r]);                 \
-            UNROLL for (int v = 0; v < vectors; v++)                            \
-                sum[r][v] = vec_fma(w, xs[v], sum[r][v]);                       \
-        }                                                                       \
+#define SCONV_STREAM(OFFSET)                                                \
+    for (const uint64_t end = matrix.start[b + 1]; e < end; e++) {          \
+        const uint64_t of_word = SCNN_WORD / sizeof(OFFSET);                \
+        if (rows > 1) {                                                     \
+            word = ((const OFFSET *)matrix.offset)[e];                      \
+        } else if (e % of_word == 0) {                                      \
+            word = next;                                                    \
+            next = ISA(word_at)(matrix.offset, e / of_word + 1);            \
+        }                                                                   \
+        const float *x = in + ((uint64_t)(OFFSET)word << matrix.unit);      \
+        word >>= 8 * sizeof(OFFSET);                                        \
+        if (rows > 2)                                                       \
+            __builtin_prefetch(matrix.value + (e + FETCH) * rows);          \
+        SCONV_ENTRY(x);                                                     \
     }
+
+/* Offsets that rise evenly are not read at all. Instructions are what these loops run short of where
+ * another thread shares the core. */
+#define SCONV_EVEN                                                  \
+    do {                                                            \
+        const float *x = in;                                        \
+        const uint64_t end = matrix.start[b + 1];                   \
+        _Pragma("GCC unroll 4") for (; e < end; e++) {              \
+            __builtin_prefetch(matrix.value + (e + FETCH) * rows);  \
+            SCONV_ENTRY(x);                                         \
+            x += matrix.step;                                       \
+        }                                                           \
+    } while (0)
 
 INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *given, int32_t block_begin,
                        int32_t block_end, const float *in, int32_t first, float *out,
@@ -176,7 +189,9 @@ INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *given, int32_t 
             UNROLL for (int v = 0; v < vectors; v++)
                 sum[r][v] = matrix.first ? vec_set(matrix.bias[b * rows + r])
                                          : vec_load(partial + (r * vectors + v) * LANES);
-        if (matrix.offset_bytes == 2)
+        if (rows > 2 && matrix.step)
+            SCONV_EVEN;
+        else if (matrix.offset_bytes == 2)
             SCONV_STREAM(uint16_t)
         else
             SCONV_STREAM(uint32_t)
@@ -186,21 +201,21 @@ INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *given, int32_t 
                     vec_store(partial + (r * vectors + v) * LANES, sum[r][v]);
             continue;
         }
+        if (layout == ISA(ELSEWHERE)) {
+            vec kept[16 * 16];
+            UNROLL for (int r = 0; r < rows; r++)
+                UNROLL for (int v = 0; v < vectors; v++)
+                    kept[r * vectors + v] = sum[r][v];
+            ISA(store_elsewhere)(given, b * rows, rows, vectors, kept, first, out, residual,
+                                 out_plane, store);
+            continue;
+        }
         UNROLL for (int r = 0; r < rows; r++) {
             const int64_t row = b * rows + r;
-            const int64_t plane = matrix.channel[row] * out_plane;
-            if (matrix.channel[row] < 0)
-                continue;
-            if (layout != ISA(ELSEWHERE)) {
-                ISA(store_row)(given, row, vectors, sum[r], out + plane + begin,
-                               residual ? residual + plane + begin : NULL, keep, tail);
-                continue;
-            }
-            vec kept[16];
-            UNROLL for (int v = 0; v < vectors; v++)
-                kept[v] = sum[r][v];
-            ISA(store_elsewhere)(given, row, vectors, kept, first, out + plane,
-                                 residual ? residual + plane : NULL, store);
+            const int64_t at = matrix.channel[row] * out_plane + begin;
+            if (matrix.channel[row] >= 0)
+                ISA(store_row)(given, row, vectors, sum[r], out + at,
+                               residual ? residual + at : NULL, keep, tail);
         }
     }
 }

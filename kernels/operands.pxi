@@ -52,6 +52,8 @@ cdef class Operands:
         self.src, self.dst, self.residual = src, dst, residual
         self.begin = src.at + src.lead + base
         self.items, self.threads, self.halo = items, threads, halo
+        if self.adds_what_it_writes():
+            raise KernelError("a convolution cannot add what it writes over")
         return 0
 
     cdef bint reads_outside(self, int64_t reach):

@@ -9,6 +9,16 @@ cdef int64_t rising(const int32_t[::1] bounds):
     return np.diff(np.asarray(bounds, np.int64)).min()
 
 
+cdef int64_t even_step(start, offset):
+    """Return by how much the offsets rise with each entry, from 0 on, alike in all blocks; or 0."""
+    entries = start[1]
+    if entries < 2 or (np.diff(start) != entries).any():
+        return 0
+    step = int(offset[1])
+    even = offset[:-SCNN_AHEAD].reshape(-1, entries) == np.arange(entries) * step
+    return step if even.all() else 0
+
+
 cdef class PackedWeights:
     """A weight matrix as streams, with what happens to its sums (see ``engine/packing.py``).
 
@@ -86,6 +96,7 @@ cdef class PackedWeights:
             raise KernelError("the streams of a packed convolution do not fit together")
         matrix.start, matrix.offset_bytes, matrix.value = &start[0], offset.itemsize, NULL
         self.keep.append((start, offset, value))
+        matrix.step = even_step(np.asarray(start), np.asarray(offset)) << matrix.unit
         if offset.itemsize == 2:
             narrow = offset
             matrix.offset = &narrow[0]

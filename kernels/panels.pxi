@@ -128,8 +128,7 @@ cdef class PanelConvolution(PackedWeights):
         Raises
         ------
         KernelError
-            An operand lies outside its memory, or what is added among what is written: tiles overlap,
-            and would add it twice.
+            As ``Convolution.bind``.
         """
         cdef PanelCall call = PanelCall.__new__(PanelCall)
         call.convolution = self
@@ -138,8 +137,6 @@ cdef class PanelConvolution(PackedWeights):
                 or dst.height < self.height or dst.width < self.width
                 or (halo and (dst.height, dst.width) != (self.height, self.width))):
             raise KernelError("a convolution on panels reaches outside its planes")
-        if call.adds_what_it_writes():
-            raise KernelError("a convolution on panels cannot add what it writes over")
         call.place = self.places(dst.pitch)
         return call
 

@@ -50,29 +50,29 @@ typedef struct {
     int32_t offset_bytes;  /* 2 or 4 */
     int32_t unit;          /* offsets count steps of 1 << unit floats */
     int64_t origin;
+    int64_t step;          /* floats from each entry of a block to the next, from the origin on; 0: any */
     int32_t first, last;   /* begins with the bias; finishes and stores */
     float low, high;       /* the result is clamped to [low, high] */
 } scnn_matrix;
 
-/* How the vectors of a flat run are put into the output plane. Vector v of the run has the pieces
- * piece[v] <= p < piece[v + 1]: lanes mask[p] go to plane position v * lanes + shift[p] + lane.
+/* How the vectors of a flat run are put into the output plane.
  *
- * SCNN_WHOLE: all shifts are zero; vectors are stored with all their lanes, those outside keep[v],
- * which fall into gaps, as zeros; the last one, number `last`, with the lanes `tail`.
- * SCNN_PACKED: the lanes keep[v] of a vector become neighbours from position at[v] on: order holds
- * their numbers, `lanes` bytes a vector. What a full store writes behind them, the next vector of the
- * tile writes again. */
-typedef enum { SCNN_PIECES = 0, SCNN_WHOLE = 1, SCNN_PACKED = 2 } scnn_store_mode;
+ * whole: as they lie in the run, with all their lanes; those outside keep[v], which fall into gaps, as
+ * zeros; the last vector, number `last`, with the lanes `tail`.
+ * Otherwise in pieces, in the order of their places: of piece p of vector v = vector[p], piece[v] <= p <
+ * piece[v + 1], lanes order[p * lanes] … become neighbours from plane position place[p] on, as many as
+ * lane[p] has bits (the low ones). The zeros that a full store writes behind them lie in a gap, or
+ * other pieces of the tile come there later. */
 typedef struct {
-    const int32_t *piece;
-    const int32_t *shift;
-    const uint32_t *mask;
     const uint32_t *keep;
-    const int32_t *at;
-    const uint8_t *order;
-    int32_t mode;
+    int32_t whole;
     int32_t last;
     uint32_t tail;
+    const int32_t *piece;
+    const int32_t *vector;
+    const int32_t *place;
+    const uint32_t *lane;
+    const uint8_t *order;
 } scnn_store;
 
 /* One tile of a convolution: blocks [block_begin, block_end) times `vectors` vectors of the flat

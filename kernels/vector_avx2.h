@@ -30,13 +30,27 @@ static inline __m256i lanes_of(uint32_t mask)
     return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)mask), bit), bit);
 }
 
-/* A full store is much cheaper than a masked one on several processors. */
+/* The first lanes, as many as the mask has bits, which are its low ones: a masked store would take a
+ * dozen cycles on several processors. */
 static inline void vec_store_lanes(float *p, uint32_t mask, __m256 a)
 {
-    if (mask == 0xff)
+    if (mask == 0xff) {
         _mm256_storeu_ps(p, a);
-    else
-        _mm256_maskstore_ps(p, lanes_of(mask), a);
+        return;
+    }
+    __m128 part = _mm256_castps256_ps128(a);
+    if (mask & 8) {
+        _mm_storeu_ps(p, part);
+        part = _mm256_extractf128_ps(a, 1);
+        p += 4, mask >>= 4;
+    }
+    if (mask & 2) {
+        _mm_storel_pi((__m64 *)p, part);
+        part = _mm_movehl_ps(part, part);
+        p += 2, mask >>= 2;
+    }
+    if (mask & 1)
+        _mm_store_ss(p, part);
 }
 #define vec_load_lanes(p, mask) _mm256_maskload_ps(p, lanes_of(mask))
 #define vec_gather_u16(x, index) \

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from caffe_scnn.engine import Executor, plan
+from caffe_scnn.engine.nodes import lower_net
 from caffe_scnn.engine.ops import bands
 from caffe_scnn.engine.ops.convolution import Matrix, _run
 from caffe_scnn.engine.ops.phases import phase_planes
 from caffe_scnn.engine.packing import Run
+from caffe_scnn.engine.pitches import Walk
 from caffe_scnn.engine.tensor import Border, Tensor
 from caffe_scnn.layers.base import ConvolutionSpec
 from caffe_scnn.model.net import Net
@@ -91,7 +93,7 @@ def test_gaps_change_no_bit_whatever_lies_in_them(name, threads, monkeypatch):
     wide = Executor(net, threads=threads)
     wide.run({"data": np.full_like(x, np.nan)})
     got = wide.run({"data": x})
-    monkeypatch.setattr(plan, "widened", lambda program, borders, alike: borders)
+    monkeypatch.setattr(plan, "widened", lambda program, borders, alike, isa: borders)
     narrow = Executor(net, threads=threads)
     want = narrow.run({"data": x})
     assert list(got) == list(want)
@@ -202,3 +204,23 @@ def test_taps_of_a_phase_span_some_rows_of_its_plane():
     spec = ConvolutionSpec(weights, None, (4, 4), (0, 0), (1, 1), 1)
     planes = phase_planes(spec, 1, 3, 55, 57)
     assert Matrix.of(spec, planes, Tensor((1, 4, 55, 55))).shape.span == 2 * 57 + 2
+
+
+def test_rows_of_seven_pixels_lie_a_vector_apart_unless_a_dense_tile_runs():
+    """Seven rows of seven are seven vectors of eight, and so are seven rows with a gap."""
+    text = INPUT.replace("dim: 33 dim: 29", "dim: 7 dim: 7")
+    net = Net.parse(text + conv("a", "data", 16) + conv("b", "a", 32) + conv("c", "b", 4, SAME))
+    rng = np.random.default_rng(0)
+    for name, shape in {"a": (16, 3, 1, 1), "b": (32, 16, 1, 1), "c": (4, 32, 3, 3)}.items():
+        net.layer(name).blobs = [rng.random(shape, np.float32), np.zeros(shape[0], np.float32)]
+    program = lower_net(net, {"data": (1, 3, 7, 7)}, ["c"])
+    walks = {isa: Walk.of(program.nodes[1], isa) for isa in ("avx2", "avx512")}
+    assert [walk.dense for walk in walks.values()] == [False, True]
+    source, target = program.nodes[1].reads[0], program.nodes[1].writes[0]
+    apart = {source: Border(), target: Border(1, 1)}
+    alike = {source: Border(gap=1), target: Border(1, 1)}
+    gain = {isa: walk.cycles(apart) - walk.cycles(alike) for isa, walk in walks.items()}
+    assert gain["avx2"] > 0 and gain["avx512"] >= 0
+    net.layer("b").blobs[0][:, ::2] = 0
+    program = lower_net(net, {"data": (1, 3, 7, 7)}, ["c"])
+    assert not Walk.of(program.nodes[1], "avx512").dense

@@ -53,7 +53,7 @@ def choose_forms(
         forms = [form for form in bf16 if _rounds_well(spec, form)]
         if not others and not forms:
             continue
-        matrix, items = _matrix(node), node.reads[0].shape[0]
+        matrix, items = _matrix(node, isa), node.reads[0].shape[0]
         for form in forms:
             split = plan_split(form, matrix.channels, matrix.taps, matrix.run, matrix.plane)
             others[form] = items * split.cycles
@@ -67,13 +67,13 @@ def _rounds_well(spec: ConvolutionSpec, form: Form) -> bool:
     return form != "bf16x3" or spec.weights[0].size >= LEAST_PRODUCTS
 
 
-def _matrix(node: Node) -> Matrix:
+def _matrix(node: Node, isa: str) -> Matrix:
     """Describe a convolution before the layout of its maps is known."""
     (given,), (result,) = node.reads, node.writes
     target = Tensor(result.shape, Border(aligned=True))
     source = Tensor(given.shape, ConvolutionOp.border(node, given))
     tensors = {given: source, result: target}
-    planes = next(iter(ConvolutionOp.scratch(node, tensors)), source)
+    planes = next(iter(ConvolutionOp.scratch(node, tensors, isa)), source)
     assert isinstance(node.spec, ConvolutionSpec)
     return Matrix.of(node.spec, planes, target)
 

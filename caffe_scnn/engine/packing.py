@@ -216,53 +216,42 @@ def _offsets(start: Int64, offset: Int64, value: Float32, unit: int) -> Part:
 
 
 Store = tuple[
+    NDArray[np.uint32],
+    bool,
+    int,
+    NDArray[np.int32],
     NDArray[np.int32],
     NDArray[np.int32],
     NDArray[np.uint32],
-    NDArray[np.uint32],
-    NDArray[np.int32],
     NDArray[np.uint8],
-    int,
-    int,
 ]
-PIECES, WHOLE, PACKED = range(3)  # scnn_store_mode
 
 
 def place_vectors(run: Run, lanes: int) -> Store:
-    """Find where each vector of the run goes: the fields of ``scnn_store``."""
+    """Find where each vector of the run goes: the fields of ``scnn_store``.
+
+    Each piece is what of a vector lies side by side in the output, of one row or of several.
+    """
     position = np.arange(run.size)
-    row, x = position // run.pitch, position % run.pitch
-    inside = x < run.width
-    mode = PIECES
-    if run.out_pitch == run.pitch:
-        mode = WHOLE
-    elif run.out_pitch == run.width:
-        mode = PACKED
-    shift = row * (run.out_pitch - run.pitch)
-    return _places(position[inside], shift[inside], run.vectors(lanes), lanes, mode)
-
-
-def _places(position: Int64, shift: Int64, vectors: int, lanes: int, mode: int) -> Store:
-    """Describe where positions of the run go: each so far from its number."""
+    position = position[position % run.pitch < run.width]
+    place = position // run.pitch * run.out_pitch + position % run.pitch
     vector, lane = position // lanes, position % lanes
-    first = np.flatnonzero(np.diff(vector, prepend=-1) | np.diff(shift, prepend=0))
-    mask = np.add.reduceat(np.uint32(1) << lane.astype(np.uint32), first, dtype=np.uint32)
-    numbers = np.arange(vectors + 1)
-    piece = np.searchsorted(vector[first], numbers)
-    inside = np.searchsorted(vector, numbers)
-    kept = np.zeros((vectors, lanes), bool)
-    kept[vector, lane] = True
-    order = np.argsort(~kept, axis=1, kind="stable")
-    target = np.append(position + shift, 0)
+    kept = np.zeros(run.vectors(lanes) * lanes, bool)
+    kept[position] = True
+    first = np.flatnonzero(np.diff(vector, prepend=-1) | (np.diff(place, prepend=0) != 1))
+    count = np.diff(first, append=len(place))
+    order = np.zeros((len(first), lanes), np.uint8)
+    number = np.repeat(np.arange(len(first)), count)
+    order[number, np.arange(len(place)) - first[number]] = lane
     return (
-        piece.astype(np.int32),
-        shift[first].astype(np.int32),
-        mask,
-        (kept @ (np.uint32(1) << np.arange(lanes, dtype=np.uint32))).astype(np.uint32),
-        target[inside[:-1]].astype(np.int32),
-        order.astype(np.uint8).ravel(),
-        mode,
-        (1 << int(position[-1]) % lanes + 1) - 1,
+        (kept.reshape(-1, lanes) @ (1 << np.arange(lanes))).astype(np.uint32),
+        run.out_pitch == run.pitch,
+        (1 << int(lane[-1]) + 1) - 1,
+        np.searchsorted(vector[first], np.arange(run.vectors(lanes) + 1)).astype(np.int32),
+        vector[first].astype(np.int32),
+        place[first].astype(np.int32),
+        ((1 << count) - 1).astype(np.uint32),
+        order.ravel(),
     )
 
 

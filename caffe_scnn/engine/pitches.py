@@ -16,6 +16,7 @@ from itertools import product
 from caffe_scnn.engine.choose import store_cycles
 from caffe_scnn.engine.nodes import WINOGRAD, Node, Program, Value
 from caffe_scnn.engine.tensor import Border
+from caffe_scnn.engine.tile import tile_sizes
 from caffe_scnn.layers.base import ConcatSpec, ConvolutionSpec, EltwiseSpec, PoolingSpec
 from caffe_scnn.layers.nonzeros import count_nonzeros
 
@@ -28,7 +29,9 @@ PRODUCT, STORE, DENSE, WIDE = 0.5, 3.2, 6.6, 32
 INDIFFERENT = (ConvolutionSpec, PoolingSpec, EltwiseSpec, ConcatSpec)
 
 
-def widened(program: Program, borders: Borders, alike: Sequence[Sequence[Value]]) -> Borders:
+def widened(
+    program: Program, borders: Borders, alike: Sequence[Sequence[Value]], isa: str
+) -> Borders:
     """Return the borders with wider gaps where they pay.
 
     Parameters
@@ -38,8 +41,9 @@ def widened(program: Program, borders: Borders, alike: Sequence[Sequence[Value]]
         Those that the readers need.
     alike : sequence of sequences of Value
         All values, those together that must have the same border: they have.
+    isa : str
     """
-    return _Search(program, borders, alike).run()
+    return _Search(program, borders, alike, isa).run()
 
 
 @dataclass(frozen=True)
@@ -55,18 +59,21 @@ class Walk:
         Columns that phase planes have more than the result.
     products : float
         Of one value of the result, on average.
-    full : bool
-        No weight is zero.
+    dense : bool
+        It can run on dense tiles along channels: no weight is zero, and the ISA has them.
+    lanes : int
+        Of a vector.
     """
 
     source: Value | None
     target: Value
     reach: int
     products: float
-    full: bool
+    dense: bool
+    lanes: int
 
     @classmethod
-    def of(cls, node: Node) -> Walk:
+    def of(cls, node: Node, isa: str) -> Walk:
         """Describe a convolution."""
         spec = node.spec
         assert isinstance(spec, ConvolutionSpec)
@@ -74,7 +81,8 @@ class Walk:
         reach = (spec.weights.shape[3] - 1) * spec.dilation[1] // spec.stride[1]
         source = node.reads[0] if max(spec.stride) == 1 else None
         full = products == spec.weights[0].size
-        return cls(source, node.writes[0], reach, float(products), full)
+        dense, lanes = full and bool(tile_sizes(isa, "dense")[0]), tile_sizes(isa)[1]
+        return cls(source, node.writes[0], reach, float(products), dense, lanes)
 
     def stride_in(self, borders: Mapping[Value, Border]) -> int:
         """Return the distance between two rows of what it walks over."""
@@ -93,8 +101,9 @@ class Walk:
         border, out = borders[self.target], _pitch(self.target, borders)
         flat = height == 1 or (not border.halo and stride == out)
         store = STORE + (0 if flat else store_cycles(width, stride, out))
-        cost = channels * ((height - 1) * stride + width) * (PRODUCT * self.products + store)
-        if self.full:
+        vectors = -(-((height - 1) * stride + width) // self.lanes)
+        cost = channels * vectors * self.lanes * (PRODUCT * self.products + store)
+        if self.dense:
             blocks = -(-channels // WIDE)
             dense = WIDE * blocks * height * width * (PRODUCT * self.products + DENSE)
             cost = min(cost, dense)
@@ -105,10 +114,10 @@ class _Search:
     """Changes one convolution after the other, until nothing becomes cheaper."""
 
     def __init__(
-        self, program: Program, borders: Borders, alike: Sequence[Sequence[Value]]
+        self, program: Program, borders: Borders, alike: Sequence[Sequence[Value]], isa: str
     ) -> None:
         firsts = [[*node.before, node][0] for node in program.nodes]  # of layers in parts
-        self._walks = [Walk.of(node) for node in firsts if _walks(node)]
+        self._walks = [Walk.of(node, isa) for node in firsts if _walks(node)]
         self._borders = borders
         self._alike = {value: values for values in alike for value in values}
         fixed = _fixed(program)

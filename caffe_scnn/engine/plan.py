@@ -215,7 +215,7 @@ def build_plan(
         choose_forms(program, isa, bf16, timed, threads)
     slice_up(program)
     join(program)
-    memory = _Memory(program)
+    memory = _Memory(program, isa)
     size = memory.place()
     state = {} if state is None else state
     steps = []
@@ -324,8 +324,8 @@ def _unread(program: Program, node: Node) -> NDArray[np.bool_] | None:
 class _Memory:
     """The tensors of all values, and which of them share storage."""
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(self, program: Program, isa: str) -> None:
+        self.program, self.isa = program, isa
         self.values = [*program.inputs.values(), *(v for n in program.nodes for v in n.writes)]
         self.tensors: dict[Value, Tensor] = {}
         self.scratch: dict[Node, list[Tensor]] = {}
@@ -349,7 +349,7 @@ class _Memory:
         for values in alike:
             joint = reduce(Border.__or__, (borders[value] for value in values))
             borders.update(dict.fromkeys(values, joint))
-        return widened(self.program, borders, alike)
+        return widened(self.program, borders, alike, self.isa)
 
     def _alike(self, values: Iterable[Value]) -> list[list[Value]]:
         """Group values that must have the same border: parts of concatenations, and of sums.
@@ -406,7 +406,7 @@ class _Memory:
         storages = self._lives()
         scratch: list[tuple[Tensor, Storage]] = []
         for step, node in enumerate(self.program.nodes):
-            self.scratch[node] = op_type(node).scratch(node, self.tensors)
+            self.scratch[node] = op_type(node).scratch(node, self.tensors, self.isa)
             scratch += [(t, Storage(t.size, step, step)) for t in self.scratch[node]]
         size = place([*storages.values(), *(storage for _, storage in scratch)])
         for value, tensor in self.tensors.items():

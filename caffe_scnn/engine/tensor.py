@@ -16,9 +16,6 @@ Float32 = NDArray[np.float32]
 
 # Planes that convolutions read start on a cache line (16 floats).
 ALIGNMENT = 16
-# Floats after which the sets of the first-level cache repeat, or half of them: were planes so far
-# apart, the same pixel of a dozen channels would fill the cache.
-SAME_SETS = 512
 
 
 @dataclass(frozen=True)
@@ -105,8 +102,8 @@ class Tensor:
         size = self.lead + (self.height + self.border.rows) * self.pitch
         if not self.border.aligned:
             return size
-        size = -(-size // ALIGNMENT) * ALIGNMENT
-        return size if size % SAME_SETS else size + ALIGNMENT
+        # an odd number of lines: the same pixels of many channels lie in all sets of a cache
+        return -(-size // ALIGNMENT) * ALIGNMENT | ALIGNMENT
 
     @property
     def size(self) -> int:

@@ -64,7 +64,7 @@ class BandsOp(Op):
         passes = _passes(node, self.source, self.whole, self.buffers)
         for number, (part, tensors) in enumerate(passes):
             kind = _kind(part)
-            own = [scratch.pop(0) for _ in kind.scratch(part, tensors)]
+            own = [scratch.pop(0) for _ in kind.scratch(part, tensors, context.isa)]
             inner = replace(context, tensors=tensors, scratch=own, unread=unread[number])
             stages.append(kind(part, inner))
         return stages
@@ -102,7 +102,7 @@ class BandsOp(Op):
         return _kind(first).border(first, value) if value is node.reads[0] else Border()
 
     @classmethod
-    def scratch(cls, node: Node, tensors: Mapping[Value, Tensor]) -> list[Tensor]:
+    def scratch(cls, node: Node, tensors: Mapping[Value, Tensor], isa: str) -> list[Tensor]:
         """Ask for the buffers between layers, and for what a pass of the first layer needs."""
         plan, buffers = _schedule(node), []
         readers = [*node.before[1:], node]
@@ -110,7 +110,7 @@ class BandsOp(Op):
             _, channels, _, width = one.writes[0].shape
             buffers.append(Tensor((1, channels, height, width), between(one, reader)))
         passes = _passes(node, tensors[node.reads[0]], tensors[node.writes[0]], buffers)
-        own = [_kind(part).scratch(part, of_part) for part, of_part in passes]
+        own = [_kind(part).scratch(part, of_part, isa) for part, of_part in passes]
         return [*buffers, *(tensor for of_stage in own for tensor in of_stage)]
 
     def bind(self, arena: Float32) -> Callable[[], object]:

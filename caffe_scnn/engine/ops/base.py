@@ -112,7 +112,7 @@ class Op:
         return Border()
 
     @classmethod
-    def scratch(cls, node: Node, tensors: Mapping[Value, Tensor]) -> list[Tensor]:
+    def scratch(cls, node: Node, tensors: Mapping[Value, Tensor], isa: str) -> list[Tensor]:
         """Return tensors that the op needs for itself while it runs."""
         return []
 

@@ -38,9 +38,9 @@ class Bf16Op(ConvolutionOp):
         self.why = f"{len(split.columns.entry)} entries at {taps} shifts"
 
     @classmethod
-    def scratch(cls, node: Node, tensors: Mapping[Value, Tensor]) -> list[Tensor]:
+    def scratch(cls, node: Node, tensors: Mapping[Value, Tensor], isa: str) -> list[Tensor]:
         """Ask for the phase planes of a strided convolution, and for the parts of a band."""
-        phases = super().scratch(node, tensors)
+        phases = super().scratch(node, tensors, isa)
         planes = phases[0] if phases else tensors[node.reads[0]]
         assert isinstance(node.spec, ConvolutionSpec)
         split = _split(node, Matrix.of(node.spec, planes, tensors[node.writes[0]]))

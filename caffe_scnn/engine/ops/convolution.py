@@ -211,7 +211,7 @@ class ConvolutionOp(Op):
         return Border(spec.pad[0], max(spec.pad[1], wider), aligned=True)
 
     @classmethod
-    def scratch(cls, node: Node, tensors: Mapping[Value, Tensor]) -> list[Tensor]:
+    def scratch(cls, node: Node, tensors: Mapping[Value, Tensor], isa: str) -> list[Tensor]:
         """Ask for the phase planes of a strided convolution."""
         spec = node.spec
         assert isinstance(spec, ConvolutionSpec)
@@ -219,7 +219,7 @@ class ConvolutionOp(Op):
             return []
         items, channels = node.reads[0].shape[:2]
         target = node.writes[0]
-        width = Walk.of(node).stride_in({target: tensors[target].border})
+        width = Walk.of(node, isa).stride_in({target: tensors[target].border})
         return [phase_planes(spec, items, channels, target.shape[2], width)]
 
     def part(self, rows: Rows, arena: Float32) -> Callable[[], object]:

@@ -55,7 +55,7 @@ class InnerProductOp(Op):
         self.weight_bytes = self.product.nbytes
 
     @classmethod
-    def scratch(cls, node: Node, tensors: Mapping[Value, Tensor]) -> list[Tensor]:
+    def scratch(cls, node: Node, tensors: Mapping[Value, Tensor], isa: str) -> list[Tensor]:
         """Ask for the transposed operands of a batch."""
         assert isinstance(node.spec, InnerProductSpec)
         rows, (outputs, size) = node.spec.rows, node.spec.weights.shape

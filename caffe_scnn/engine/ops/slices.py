@@ -86,7 +86,7 @@ class SlicesOp(Op):
         return ConvolutionOp.border(node.before[0], value)
 
     @classmethod
-    def scratch(cls, node: Node, tensors: Mapping[Value, Tensor]) -> list[Tensor]:
+    def scratch(cls, node: Node, tensors: Mapping[Value, Tensor], isa: str) -> list[Tensor]:
         """Ask for a slice of the map between the layers."""
         between = node.before[0].writes[0]
         shape = (1, _slice_channels(between), *between.shape[2:])

@@ -88,7 +88,7 @@ class WinogradOp(Op):
         return Border()
 
     @classmethod
-    def scratch(cls, node: Node, tensors: Mapping[Value, Tensor]) -> list[Tensor]:
+    def scratch(cls, node: Node, tensors: Mapping[Value, Tensor], isa: str) -> list[Tensor]:
         """Ask for the coefficients of a band of the input and of the result."""
         m = WINOGRAD[node.form]
         count, plane = (m + 2) ** 2, Bands.of(node, m).plane
