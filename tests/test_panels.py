@@ -151,6 +151,7 @@ def test_panels_compute_bands(isa, layer, only, monkeypatch):
     _, expected = result(net, isa)
     monkeypatch.setattr(bands, "WHOLE_BYTES", 0)
     monkeypatch.setattr(bands, "LEAST_PIXELS", 1)
+    monkeypatch.setattr(bands, "LEAST_BANDS", 4)  # of rows enough for sixteen blocks
     for size, number, threads in ((1 << 13, 0, 1), (1 << 14, 3, 2), (1 << 15, 6, 1)):
         monkeypatch.setattr(bands, "BAND_BYTES", size)
         only("panel", number)

@@ -11,7 +11,7 @@ from caffe_scnn import _kernels
 from caffe_scnn.engine import Executor
 from caffe_scnn.engine import plan as plan_module
 from caffe_scnn.engine import threads as threads_module
-from caffe_scnn.engine.ops import bands, slices
+from caffe_scnn.engine.ops import bands, convolution, depthwise, slices
 from caffe_scnn.layers.binding import bind
 from caffe_scnn.model.net import Net
 
@@ -213,7 +213,8 @@ layer { name: "prelu" """,
 
 def test_one_layer_on_two_threads_makes_it_two(limits, monkeypatch):
     """So denormal numbers count as zero on both."""
-    monkeypatch.setattr(threads_module, "SERIAL_CYCLES", 10_000)
+    monkeypatch.setattr(convolution, "threads_for", lambda cycles, threads: 1)
+    monkeypatch.setattr(depthwise, "threads_for", lambda cycles, threads: threads)
     net = net_of(1.0)
     limits(0, 8 * PLANE)
     (step,) = (step for step in outputs(net, ["project"], 2)[1].steps if step.name == "slices")
