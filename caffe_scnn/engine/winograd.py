@@ -14,6 +14,7 @@ import numpy as np
 
 from caffe_scnn.engine.choose import rank_tiles
 from caffe_scnn.engine.nodes import WINOGRAD, Form, Node
+from caffe_scnn.engine.packing import LONG_VECTOR
 from caffe_scnn.engine.tensor import ALIGNMENT, Float32
 from caffe_scnn.engine.tile import Shape, Tile
 from caffe_scnn.layers.base import ConvolutionSpec
@@ -43,6 +44,8 @@ BAND_SHARE = 0.25
 # Cycles of the transforms of one vector of tiles of a channel, in the measure of ``costs.COSTS``.
 SCATTER = {2: 170.0, 4: 600.0}
 GATHER = {2: 85.0, 4: 330.0}
+# How much longer they take with short vectors, which have half as many registers.
+FEW_REGISTERS = 1.25
 NEAR_WEIGHTS = 1 << 19  # bytes of weights that stay in the second-level cache
 FAR_BYTES = 10.0  # of weights from beyond it, a cycle
 
@@ -157,6 +160,7 @@ def _cycles(node: Node, spec: ConvolutionSpec, m: int, isa: str) -> float:
     far = max(0, 4 * coefficients * outputs * per_group - NEAR_WEIGHTS) / FAR_BYTES
     vectors = bands.rows * -(-bands.tiles_x // tile.lanes)
     transforms = vectors * (channels * SCATTER[m] + outputs * GATHER[m])
+    transforms *= FEW_REGISTERS if tile.lanes < LONG_VECTOR else 1
     return float(bands.count * (coefficients * tile.cycles + far) + transforms)
 
 
