@@ -78,9 +78,20 @@ cdef void zero_ends(float *plane, Planes p, int first, int last) noexcept nogil:
     """
     cdef int64_t end = p.lead + p.run()
     if first == 0:
-        memset(plane, 0, p.lead * sizeof(float))
+        clear(plane, p.lead)
     if last == p.height:
-        memset(plane + end, 0, (p.plane - end) * sizeof(float))
+        clear(plane + end, p.plane - end)
+
+
+cdef void clear(float *values, int64_t count) noexcept nogil:
+    """Set some values to zero; what is as short as the ends of most planes without a call."""
+    cdef int64_t i
+    if count < LINE or count > 8 * LINE:
+        memset(values, 0, count * sizeof(float))
+        return
+    for i in range((count - 1) // LINE):
+        memset(values + i * LINE, 0, LINE * sizeof(float))
+    memset(values + count - LINE, 0, LINE * sizeof(float))
 
 
 cdef int lanes_in(uint32_t mask) noexcept nogil:
