@@ -146,7 +146,7 @@ static void ISA(store_tile)(const scnn_matrix *matrix, int64_t row, const float 
             y = vec_add(y, vec_load_lanes(residual + begin, tail));
         if (finish.bent)
             finish.slope = vec_set(matrix->slope[row + i]);
-        y = vec_keep(keep, ISA(finished)(&finish, y));
+        y = vec_keep(lanes_of(keep), ISA(finished)(&finish, y));
         vec_store_lanes(run->out + plane + begin, tail, y);
     }
 }

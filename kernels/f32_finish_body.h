@@ -5,8 +5,9 @@ void ISA(f32_finish)(const scnn_matrix *matrix, int64_t row_begin, int64_t row_e
 {
     const int32_t *channel = matrix->channel;
     const ISA(layout) layout = ISA(layout_of)(store, first, 1);
-    const uint32_t *keep = layout == ISA(GAPS) ? store->keep + first : NULL;
-    const uint32_t tail = ISA(tail_of)(store, first, 1);
+    ISA(gaps) found, *gaps = layout == ISA(GAPS) ? &found : NULL;
+    if (gaps)
+        ISA(find_gaps)(gaps, store, first, 1);
     if (layout == ISA(ELSEWHERE)) {
         for (int64_t row = row_begin; row < row_end; row++, sums += LANES) {
             const vec sum = vec_load(sums);
@@ -20,6 +21,6 @@ void ISA(f32_finish)(const scnn_matrix *matrix, int64_t row_begin, int64_t row_e
         const int64_t plane = channel[row] * out_plane;
         if (channel[row] >= 0)
             ISA(store_row)(matrix, row, 1, &sum, out + plane,
-                           residual ? residual + (int64_t)first * LANES + plane : NULL, keep, tail);
+                           residual ? residual + (int64_t)first * LANES + plane : NULL, gaps);
     }
 }

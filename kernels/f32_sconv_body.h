@@ -59,7 +59,7 @@ __attribute__((noinline)) static void ISA(store_elsewhere)(
                 finish.slope = vec_set(slope[r]);
             y = ISA(finished)(&finish, y);
             if (whole)
-                vec_store(out + at, vec_keep(lane, y));
+                vec_store(out + at, vec_keep(lanes_of(lane), y));
             else
                 vec_store_lanes(out + at, lane, y);
         }
@@ -86,26 +86,40 @@ INLINE uint32_t ISA(tail_of)(const scnn_store *store, int32_t first, int vectors
     return first + vectors > store->last ? store->tail : ~0u >> (32 - LANES);
 }
 
-/* Gaps, which only tiles with `keep` have, become zero; behind the run nothing is written. */
+/* The gaps of a tile: its lanes that are kept, and those of its last vector that belong to the run. */
+typedef struct {
+    vec_lanes keep[16];
+    uint32_t tail;
+} ISA(gaps);
+
+INLINE void ISA(find_gaps)(ISA(gaps) *gaps, const scnn_store *store, int32_t first, int vectors)
+{
+    gaps->tail = ISA(tail_of)(store, first, vectors);
+    for (int v = 0; v < vectors; v++)
+        gaps->keep[v] = lanes_of(store->keep[first + v]);
+}
+
+/* Gaps (NULL: there are none) become zero; behind the run nothing is written. */
 INLINE void ISA(store_row)(const scnn_matrix *matrix, int64_t row, int vectors, vec *sum,
-                           float *out, const float *residual, const uint32_t *keep, uint32_t tail)
+                           float *out, const float *residual, const ISA(gaps) *gaps)
 {
     const int last = vectors - 1;
     const ISA(finish) finish = ISA(finish_of)(matrix, row);
     if (residual) {
         UNROLL for (int v = 0; v < last; v++)
             sum[v] = vec_add(sum[v], vec_load(residual + v * LANES));
-        sum[last] = vec_add(sum[last], vec_load_lanes(residual + last * LANES, tail));
+        sum[last] = vec_add(sum[last], gaps ? vec_load_lanes(residual + last * LANES, gaps->tail)
+                                            : vec_load(residual + last * LANES));
     }
     UNROLL for (int v = 0; v < vectors; v++)
         sum[v] = ISA(finished)(&finish, sum[v]);
-    if (keep)
+    if (gaps)
         UNROLL for (int v = 0; v < vectors; v++)
-            sum[v] = vec_keep(keep[v], sum[v]);
+            sum[v] = vec_keep(gaps->keep[v], sum[v]);
     UNROLL for (int v = 0; v < last; v++)
         vec_store(out + v * LANES, sum[v]);
-    if (keep)
-        vec_store_lanes(out + last * LANES, tail, sum[last]);
+    if (gaps)
+        vec_store_lanes(out + last * LANES, gaps->tail, sum[last]);
     else
         vec_store(out + last * LANES, sum[last]);
 }
@@ -176,8 +190,9 @@ INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *given, int32_t 
     const scnn_matrix matrix = *given; /* that no store can change */
     const int64_t begin = (int64_t)first * LANES;
     const ISA(layout) layout = ISA(layout_of)(store, first, vectors);
-    const uint32_t *keep = layout == ISA(GAPS) ? store->keep + first : NULL;
-    const uint32_t tail = ISA(tail_of)(store, first, vectors);
+    ISA(gaps) found, *gaps = layout == ISA(GAPS) ? &found : NULL;
+    if (gaps)
+        ISA(find_gaps)(gaps, store, first, vectors);
     uint64_t e = matrix.start[block_begin];
     const uint64_t bytes = e * matrix.offset_bytes, inside = bytes % SCNN_WORD;
     uint64_t word = ISA(word_at)(matrix.offset, bytes / SCNN_WORD) >> 8 * inside;
@@ -215,7 +230,7 @@ INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *given, int32_t 
             const int64_t at = matrix.channel[row] * out_plane + begin;
             if (matrix.channel[row] >= 0)
                 ISA(store_row)(given, row, vectors, sum[r], out + at,
-                               residual ? residual + at : NULL, keep, tail);
+                               residual ? residual + at : NULL, gaps);
         }
     }
 }

@@ -190,8 +190,9 @@ typedef void (*scnn_split_fn)(int32_t parts, const int32_t *offset, int64_t begi
                               int64_t part);
 
 /* Depthwise convolution of one plane. `in` points at the first tap of the first output pixel; whole
- * vectors are read from each row, up to 2 · lanes behind its last pixel. slope: of negative results;
- * NULL: none. */
+ * vectors are read from each row, up to 2 · lanes behind its last pixel. Between rows of the result zeros
+ * may be written, before its first and behind its last pixel nothing. slope: of negative results; NULL:
+ * none. */
 typedef struct {
     int32_t out_height, out_width;
     int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;

@@ -1,5 +1,6 @@
 /* The vector vocabulary for AVX2 with FMA (x86-64-v3). Include inside a target region. */
 #define LANES 8
+#define MASKS 0 /* whether it costs little to keep or store some lanes */
 #define ISA(name) name##__avx2
 typedef __m256 vec;
 #define vec_load(p) _mm256_loadu_ps(p)
@@ -24,7 +25,8 @@ static inline float vec_sum(__m256 a)
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 
-static inline __m256i lanes_of(uint32_t mask)
+typedef __m256i vec_lanes;
+static inline vec_lanes lanes_of(uint32_t mask)
 {
     const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
     return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)mask), bit), bit);
@@ -55,7 +57,7 @@ static inline void vec_store_lanes(float *p, uint32_t mask, __m256 a)
 #define vec_load_lanes(p, mask) _mm256_maskload_ps(p, lanes_of(mask))
 #define vec_gather_u16(x, index) \
     _mm256_i32gather_ps(x, _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(index))), 4)
-#define vec_keep(mask, a) _mm256_and_ps(a, _mm256_castsi256_ps(lanes_of(mask)))
+#define vec_keep(lanes, a) _mm256_and_ps(a, _mm256_castsi256_ps(lanes))
 #define vec_permute(order, a)      \
     _mm256_permutevar8x32_ps(a, _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(order))))
 
@@ -85,18 +87,14 @@ static inline __attribute__((always_inline)) void vec_transpose_quads(__m256 r[4
     r[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(b, d));
 }
 
-static inline __m256 vec_even(__m256 a, __m256 b)
-{
-    const __m256 even = _mm256_shuffle_ps(a, b, 0x88);
-    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(even), 0xd8));
-}
-
-/* Every other lane of a and then of b. */
-static inline __m256 vec_odd(__m256 a, __m256 b)
-{
-    const __m256 odd = _mm256_shuffle_ps(a, b, 0xdd);
-    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(odd), 0xd8));
-}
+/* Every other lane of a and then of b, in the order that takes the fewest instructions; vec_in_order
+ * brings such lanes, or sums of them, into the order of the memory. */
+#define vec_evens(a, b) _mm256_shuffle_ps(a, b, 0x88)
+#define vec_odds(a, b) _mm256_shuffle_ps(a, b, 0xdd)
+#define vec_in_order(a) \
+    _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(a), 0xd8))
+#define vec_even(a, b) vec_in_order(vec_evens(a, b))
+#define vec_odd(a, b) vec_in_order(vec_odds(a, b))
 
 /* The lanes of a but for the first, and then the first of b. */
 static inline __m256 vec_next(__m256 a, __m256 b)

@@ -1,5 +1,6 @@
 /* The vector vocabulary for AVX-512 (x86-64-v4). Include inside a target region. */
 #define LANES 16
+#define MASKS 1 /* whether it costs little to keep or store some lanes */
 #define ISA(name) name##__avx512
 typedef __m512 vec;
 #define vec_load(p) _mm512_loadu_ps(p)
@@ -23,8 +24,10 @@ typedef __m512 vec;
 #define vec_load_lanes(p, mask) _mm512_maskz_loadu_ps((__mmask16)(mask), p)
 #define vec_gather_u16(x, index) \
     _mm512_i32gather_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(index))), x, 4)
-/* The lanes of the mask, zero elsewhere. */
-#define vec_keep(mask, a) _mm512_maskz_mov_ps((__mmask16)(mask), a)
+/* Some lanes, zero elsewhere. */
+typedef __mmask16 vec_lanes;
+#define lanes_of(mask) ((__mmask16)(mask))
+#define vec_keep(lanes, a) _mm512_maskz_mov_ps(lanes, a)
 /* Lane i becomes lane order[i]; order: LANES bytes. */
 #define vec_permute(order, a) \
     _mm512_permutexvar_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(order))), a)
@@ -85,6 +88,11 @@ static inline __m512 vec_odd(__m512 a, __m512 b)
     const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
     return _mm512_permutex2var_ps(a, odd, b);
 }
+
+/* The same in the order that takes the fewest instructions, which vec_in_order undoes. */
+#define vec_evens(a, b) vec_even(a, b)
+#define vec_odds(a, b) vec_odd(a, b)
+#define vec_in_order(a) (a)
 
 /* The lanes of a but for the first, and then the first of b. */
 static inline __m512 vec_next(__m512 a, __m512 b)

@@ -1,5 +1,6 @@
 /* The vector vocabulary in plain C: four lanes, which a compiler may or may not vectorise. */
 #define LANES 4
+#define MASKS 0 /* whether it costs little to keep or store some lanes */
 #define ISA(name) name##__scalar
 typedef struct {
     float lane[4];
@@ -43,7 +44,9 @@ static inline vec vec_load_lanes(const float *p, uint32_t mask)
     VEC_EACH(mask >> i & 1 ? p[i] : 0.0f);
 }
 static inline vec vec_gather_u16(const float *x, const uint16_t *index) { VEC_EACH(x[index[i]]); }
-static inline vec vec_keep(uint32_t mask, vec a) { VEC_EACH(mask >> i & 1 ? a.lane[i] : 0.0f); }
+typedef uint32_t vec_lanes;
+#define lanes_of(mask) (mask)
+static inline vec vec_keep(vec_lanes mask, vec a) { VEC_EACH(mask >> i & 1 ? a.lane[i] : 0.0f); }
 static inline vec vec_permute(const uint8_t *order, vec a) { VEC_EACH(a.lane[order[i]]); }
 static inline vec vec_load_quads(const float *p, const int64_t *at) { return vec_load(p + at[0]); }
 static inline void vec_store_quads(float *p, const int64_t *at, vec a) { vec_store(p + at[0], a); }
@@ -61,6 +64,9 @@ static inline vec vec_odd(vec a, vec b)
 {
     VEC_EACH(i < 2 ? a.lane[2 * i + 1] : b.lane[2 * i - 3]);
 }
+#define vec_evens(a, b) vec_even(a, b)
+#define vec_odds(a, b) vec_odd(a, b)
+#define vec_in_order(a) (a)
 static inline vec vec_next(vec a, vec b) { VEC_EACH(i < 3 ? a.lane[i + 1] : b.lane[0]); }
 static inline vec vec_zip_low(vec a, vec b) { VEC_EACH(i % 2 ? b.lane[i / 2] : a.lane[i / 2]); }
 static inline vec vec_zip_high(vec a, vec b)

@@ -342,7 +342,8 @@ def test_pooling_windows(isa, method, size, kernel, stride, pad):
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("kernel", [(3, 3), (5, 5), (2, 3)])
 @pytest.mark.parametrize(
-    "out", [(1, 1), (7, 14), (14, 16), (9, 17), (13, 33), (15, 15), (22, 14), (29, 17)]
+    "out",
+    [(1, 1), (5, 2), (7, 7), (7, 14), (14, 16), (9, 17), (13, 33), (15, 15), (22, 14), (29, 17)],
 )
 @pytest.mark.parametrize("pad", [0, 1])
 def test_depthwise(isa, stride, kernel, out, pad):
@@ -379,6 +380,34 @@ def test_depthwise(isa, stride, kernel, out, pad):
     assert (halo_of(target, arena) == 0).all()
     assert (arena[: source.at] == CANARY).all()
     assert (arena[target.at + target.size :] == CANARY).all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("rows", [1, 2, 5, 7])
+@pytest.mark.parametrize("width", [1, 2, 3, 5, 7, 8, 9, 15, 17])
+@pytest.mark.parametrize("gap", [0, 1, 3])
+def test_depthwise_on_some_rows_leaves_the_others_alone(isa, stride, rows, width, gap):
+    """They may be another thread's."""
+    rng = np.random.default_rng(8)
+    pitch, height = width * stride + 3, rows * stride + 2
+    weights = rng.standard_normal((1, 3, 3)).astype(np.float32)
+    x = rng.standard_normal((height, pitch)).astype(np.float32)
+    at, below = x.size + 64, 4
+    arena = np.full(at + (below + rows) * (width + gap) + 64, CANARY)
+    arena[: x.size] = x.ravel()
+    source = Planes(0, 1, height, pitch, pitch, 0, x.size + 64)
+    target = Planes(at, 1, rows, width, width + gap, 0, rows * (width + gap))
+    conv = _kernels.Depthwise(
+        isa, weights, None, None, (stride, stride), (1, 1), (0, 0), -np.inf, np.inf
+    )
+    conv.bind(arena, source, target, 1, 1, False)()
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3))[::stride, ::stride]
+    want = (windows[:rows, :width].astype(np.float64) * weights[0]).sum(axis=(2, 3))
+    got = arena[at : at + rows * (width + gap)].reshape(rows, width + gap)
+    assert np.abs(got[:, :width] - want).max() <= 64 * ULP
+    assert np.isin(got[:-1, width:], [0, CANARY]).all() and (got[-1, width:] == CANARY).all()
+    assert (arena[at + rows * (width + gap) :] == CANARY).all()
 
 
 @pytest.mark.parametrize("isa", ISAS)
