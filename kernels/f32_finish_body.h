@@ -19,8 +19,9 @@ void ISA(f32_finish)(const scnn_matrix *matrix, int64_t row_begin, int64_t row_e
     for (int64_t row = row_begin; row < row_end; row++, sums += LANES) {
         vec sum = vec_load(sums);
         const int64_t plane = channel[row] * out_plane;
+        const ISA(finish) finish = ISA(finish_of)(matrix, row);
         if (channel[row] >= 0)
-            ISA(store_row)(matrix, row, 1, &sum, out + plane,
+            ISA(store_row)(&finish, 1, &sum, out + plane,
                            residual ? residual + (int64_t)first * LANES + plane : NULL, gaps);
     }
 }

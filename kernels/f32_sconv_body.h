@@ -100,11 +100,10 @@ INLINE void ISA(find_gaps)(ISA(gaps) *gaps, const scnn_store *store, int32_t fir
 }
 
 /* Gaps (NULL: there are none) become zero; behind the run nothing is written. */
-INLINE void ISA(store_row)(const scnn_matrix *matrix, int64_t row, int vectors, vec *sum,
+INLINE void ISA(store_row)(const ISA(finish) *finish, int vectors, vec *sum,
                            float *out, const float *residual, const ISA(gaps) *gaps)
 {
     const int last = vectors - 1;
-    const ISA(finish) finish = ISA(finish_of)(matrix, row);
     if (residual) {
         UNROLL for (int v = 0; v < last; v++)
             sum[v] = vec_add(sum[v], vec_load(residual + v * LANES));
@@ -112,7 +111,7 @@ INLINE void ISA(store_row)(const scnn_matrix *matrix, int64_t row, int vectors, 
                                             : vec_load(residual + last * LANES));
     }
     UNROLL for (int v = 0; v < vectors; v++)
-        sum[v] = ISA(finished)(&finish, sum[v]);
+        sum[v] = ISA(finished)(finish, sum[v]);
     if (gaps)
         UNROLL for (int v = 0; v < vectors; v++)
             sum[v] = vec_keep(gaps->keep[v], sum[v]);
@@ -124,6 +123,20 @@ INLINE void ISA(store_row)(const scnn_matrix *matrix, int64_t row, int vectors, 
         vec_store(out + last * LANES, sum[last]);
 }
 
+INLINE void ISA(store_block)(const scnn_matrix *matrix, int64_t block, int rows, int vectors,
+                             ISA(finish) finish, vec (*sum)[16], float *out,
+                             const float *residual, int64_t out_plane, const ISA(gaps) *gaps)
+{
+    UNROLL for (int r = 0; r < rows; r++) {
+        const int64_t row = block * rows + r, plane = matrix->channel[row] * out_plane;
+        if (matrix->channel[row] < 0)
+            continue;
+        if (finish.bent)
+            finish.slope = vec_set(matrix->slope[row]);
+        ISA(store_row)(&finish, vectors, sum[r], out + plane, residual ? residual + plane : NULL, gaps);
+    }
+}
+
 /* Word number `word` of the offsets, however they lie in memory. */
 INLINE uint64_t ISA(word_at)(const void *offset, uint64_t word)
 {
@@ -133,54 +146,88 @@ INLINE uint64_t ISA(word_at)(const void *offset, uint64_t word)
 }
 
 #define FETCH 128 /* dense weights come from far, once for each tile: so many entries ahead */
+#define OF_LINE (64 / (int)sizeof(float))
 
-/* Entry e of a block of rows, whose input begins at x. */
-#define SCONV_ENTRY(x)                                              \
-    do {                                                            \
-        vec xs[16];                                                 \
-        UNROLL for (int v = 0; v < vectors; v++) {                  \
-            xs[v] = vec_load((x) + v * LANES);                      \
-            if (rows > 1)                                           \
-                vec_hold(xs[v]);                                    \
-        }                                                           \
-        UNROLL for (int r = 0; r < rows; r++) {                     \
-            const vec w = vec_set(matrix.value[e * rows + r]);      \
-            UNROLL for (int v = 0; v < vectors; v++)                \
-                sum[r][v] = vec_fma(w, xs[v], sum[r][v]);           \
-        }                                                           \
-    } while (0)
+/* sum[v] += *w · x[v] */
+INLINE void ISA(add_products)(int rows, int vectors, const float *w, const vec *x, vec *sum)
+{
+#if FMA_ROWS
+    if (rows > 2 && (vectors == 2 || vectors == 3)) {
+        vec_fma_row(vectors, w, x, sum);
+        return;
+    }
+#endif
+    const vec spread = vec_set(*w);
+    UNROLL for (int v = 0; v < vectors; v++)
+        sum[v] = vec_fma(spread, x[v], sum[v]);
+}
+
+/* An entry of a block of rows: its weights, and the pixels they read. */
+INLINE void ISA(add_entry)(int rows, int vectors, const float *w, const float *x, vec (*sum)[16])
+{
+    vec xs[16];
+    UNROLL for (int v = 0; v < vectors; v++) {
+        xs[v] = vec_load(x + v * LANES);
+        if (rows > 1)
+            vec_hold(xs[v]);
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        ISA(add_products)(rows, vectors, w + r, xs, sum[r]);
+}
 
 /* Offsets of single rows are read by words, a word ahead of their use and on across the ends of
- * blocks: the loads of pixels keep the load ports busy, and what is read behind them comes too late.
- * Blocks of rows have enough to do until then. */
-#define SCONV_STREAM(OFFSET)                                                \
-    for (const uint64_t end = matrix.start[b + 1]; e < end; e++) {          \
-        const uint64_t of_word = SCNN_WORD / sizeof(OFFSET);                \
-        if (rows > 1) {                                                     \
-            word = ((const OFFSET *)matrix.offset)[e];                      \
-        } else if (e % of_word == 0) {                                      \
-            word = next;                                                    \
-            next = ISA(word_at)(matrix.offset, e / of_word + 1);            \
-        }                                                                   \
-        const float *x = in + ((uint64_t)(OFFSET)word << matrix.unit);      \
-        word >>= 8 * sizeof(OFFSET);                                        \
-        if (rows > 2)                                                       \
-            __builtin_prefetch(matrix.value + (e + FETCH) * rows);          \
-        SCONV_ENTRY(x);                                                     \
+ * blocks: the loads of pixels keep the load ports busy, and what is read behind them comes too late. */
+#define SCONV_SINGLE(OFFSET)                                           \
+    for (; e < end; e++) {                                             \
+        const uint64_t of_word = SCNN_WORD / sizeof(OFFSET);           \
+        if (e % of_word == 0) {                                        \
+            word = next;                                               \
+            next = ISA(word_at)(matrix.offset, e / of_word + 1);       \
+        }                                                              \
+        const float *x = in + ((uint64_t)(OFFSET)word << matrix.unit); \
+        word >>= 8 * sizeof(OFFSET);                                   \
+        ISA(add_entry)(rows, vectors, matrix.value + e, x, sum);       \
     }
 
-/* Offsets that rise evenly are not read at all. Instructions are what these loops run short of where
- * another thread shares the core. */
-#define SCONV_EVEN                                                  \
-    do {                                                            \
-        const float *x = in;                                        \
-        const uint64_t end = matrix.start[b + 1];                   \
-        _Pragma("GCC unroll 4") for (; e < end; e++) {              \
-            __builtin_prefetch(matrix.value + (e + FETCH) * rows);  \
-            SCONV_ENTRY(x);                                         \
-            x += matrix.step;                                       \
-        }                                                           \
+/* Blocks of rows; AT(i): where entry e + i reads. Instructions are what these loops run short of where another
+ * thread shares the core: four entries at a time ask for each line of weights once. */
+#define SCONV_BLOCK(AT)                                                     \
+    do {                                                                    \
+        const float *w = matrix.value + e * rows, *x = in;                  \
+        for (; e + 4 <= end; e += 4) {                                      \
+            if (rows > 2)                                                   \
+                UNROLL for (int i = 0; i < 4 * rows; i += OF_LINE)          \
+                    __builtin_prefetch(w + FETCH * rows + i);               \
+            UNROLL for (int i = 0; i < 4; i++, w += rows, x += matrix.step) \
+                ISA(add_entry)(rows, vectors, w, AT(i), sum);               \
+        }                                                                   \
+        for (; e < end; e++, w += rows, x += matrix.step)                   \
+            ISA(add_entry)(rows, vectors, w, AT(0), sum);                   \
     } while (0)
+#define AT_STEP(i) x
+#define AT_SHORT(i) (in + ((uint64_t)((const uint16_t *)matrix.offset)[e + (i)] << matrix.unit))
+#define AT_LONG(i) (in + ((uint64_t)((const uint32_t *)matrix.offset)[e + (i)] << matrix.unit))
+
+/* What becomes of the sums of a block, the most frequent first: fewer instructions between two blocks are up
+ * to a tenth of a layer with few input channels. */
+typedef enum {
+    ISA(CLAMPED),
+    ISA(CLAMPED_WITH_GAPS),
+    ISA(PARTIAL),
+    ISA(FINISHED), /* also bent, or with a residual */
+    ISA(MOVED)
+} ISA(outcome);
+
+INLINE ISA(outcome) ISA(outcome_of)(const scnn_matrix *matrix, ISA(layout) layout, const float *residual)
+{
+    if (!matrix->last)
+        return ISA(PARTIAL);
+    if (layout == ISA(ELSEWHERE))
+        return ISA(MOVED);
+    if (residual || matrix->slope)
+        return ISA(FINISHED);
+    return layout == ISA(GAPS) ? ISA(CLAMPED_WITH_GAPS) : ISA(CLAMPED);
+}
 
 INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *given, int32_t block_begin,
                        int32_t block_end, const float *in, int32_t first, float *out,
@@ -193,6 +240,9 @@ INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *given, int32_t 
     ISA(gaps) found, *gaps = layout == ISA(GAPS) ? &found : NULL;
     if (gaps)
         ISA(find_gaps)(gaps, store, first, vectors);
+    const ISA(finish) finish = ISA(finish_of)(&matrix, 0);
+    const ISA(finish) limits = {finish.low, finish.high, finish.low, 0};
+    const ISA(outcome) outcome = ISA(outcome_of)(&matrix, layout, residual);
     uint64_t e = matrix.start[block_begin];
     const uint64_t bytes = e * matrix.offset_bytes, inside = bytes % SCNN_WORD;
     uint64_t word = ISA(word_at)(matrix.offset, bytes / SCNN_WORD) >> 8 * inside;
@@ -204,33 +254,35 @@ INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *given, int32_t 
             UNROLL for (int v = 0; v < vectors; v++)
                 sum[r][v] = matrix.first ? vec_set(matrix.bias[b * rows + r])
                                          : vec_load(partial + (r * vectors + v) * LANES);
-        if (rows > 2 && matrix.step)
-            SCONV_EVEN;
+        const uint64_t end = matrix.start[b + 1];
+        if (rows == 1 && matrix.offset_bytes == 2)
+            SCONV_SINGLE(uint16_t)
+        else if (rows == 1)
+            SCONV_SINGLE(uint32_t)
+        else if (rows > 2 && matrix.step) /* offsets that rise evenly are not read at all */
+            SCONV_BLOCK(AT_STEP);
         else if (matrix.offset_bytes == 2)
-            SCONV_STREAM(uint16_t)
+            SCONV_BLOCK(AT_SHORT);
         else
-            SCONV_STREAM(uint32_t)
-        if (!matrix.last) {
+            SCONV_BLOCK(AT_LONG);
+        if (outcome == ISA(CLAMPED)) {
+            ISA(store_block)(&matrix, b, rows, vectors, limits, sum, out + begin, NULL, out_plane, NULL);
+        } else if (outcome == ISA(CLAMPED_WITH_GAPS)) {
+            ISA(store_block)(&matrix, b, rows, vectors, limits, sum, out + begin, NULL, out_plane, gaps);
+        } else if (outcome == ISA(PARTIAL)) {
             UNROLL for (int r = 0; r < rows; r++)
                 UNROLL for (int v = 0; v < vectors; v++)
                     vec_store(partial + (r * vectors + v) * LANES, sum[r][v]);
-            continue;
-        }
-        if (layout == ISA(ELSEWHERE)) {
+        } else if (outcome == ISA(FINISHED)) {
+            ISA(store_block)(&matrix, b, rows, vectors, finish, sum, out + begin,
+                             residual ? residual + begin : NULL, out_plane, gaps);
+        } else {
             vec kept[16 * 16];
             UNROLL for (int r = 0; r < rows; r++)
                 UNROLL for (int v = 0; v < vectors; v++)
                     kept[r * vectors + v] = sum[r][v];
             ISA(store_elsewhere)(given, b * rows, rows, vectors, kept, first, out, residual,
                                  out_plane, store);
-            continue;
-        }
-        UNROLL for (int r = 0; r < rows; r++) {
-            const int64_t row = b * rows + r;
-            const int64_t at = matrix.channel[row] * out_plane + begin;
-            if (matrix.channel[row] >= 0)
-                ISA(store_row)(given, row, vectors, sum[r], out + at,
-                               residual ? residual + at : NULL, gaps);
         }
     }
 }

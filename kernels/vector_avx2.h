@@ -1,6 +1,7 @@
 /* The vector vocabulary for AVX2 with FMA (x86-64-v3). Include inside a target region. */
 #define LANES 8
 #define MASKS 0 /* whether it costs little to keep or store some lanes */
+#define FMA_ROWS 1 /* whether there is vec_fma_row */
 #define ISA(name) name##__avx2
 typedef __m256 vec;
 #define vec_load(p) _mm256_loadu_ps(p)
@@ -17,6 +18,27 @@ typedef __m256 vec;
 #define vec_min(a, b) _mm256_min_ps(a, b)
 #define vec_if_negative(x, a, b) \
     _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ))
+
+/* sum[v] += *w · x[v] for two or three vectors, in this order: compilers mix the sums of one entry with those of
+ * the next, put them where weights were, and then move twelve of them about among sixteen registers. */
+static inline __attribute__((always_inline)) void vec_fma_row(int vectors, const float *w,
+                                                              const __m256 *x, __m256 *sum)
+{
+    __m256 spread;
+    if (vectors == 3)
+        __asm__("vbroadcastss %4, %3\n\t"
+                "vfmadd231ps %5, %3, %0\n\t"
+                "vfmadd231ps %6, %3, %1\n\t"
+                "vfmadd231ps %7, %3, %2"
+                : "+x"(sum[0]), "+x"(sum[1]), "+x"(sum[2]), "=&x"(spread)
+                : "m"(*w), "x"(x[0]), "x"(x[1]), "x"(x[2]));
+    else
+        __asm__("vbroadcastss %3, %2\n\t"
+                "vfmadd231ps %4, %2, %0\n\t"
+                "vfmadd231ps %5, %2, %1"
+                : "+x"(sum[0]), "+x"(sum[1]), "=&x"(spread)
+                : "m"(*w), "x"(x[0]), "x"(x[1]));
+}
 
 static inline float vec_sum(__m256 a)
 {

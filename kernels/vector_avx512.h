@@ -1,6 +1,7 @@
 /* The vector vocabulary for AVX-512 (x86-64-v4). Include inside a target region. */
 #define LANES 16
 #define MASKS 1 /* whether it costs little to keep or store some lanes */
+#define FMA_ROWS 0 /* whether there is vec_fma_row */
 #define ISA(name) name##__avx512
 typedef __m512 vec;
 #define vec_load(p) _mm512_loadu_ps(p)

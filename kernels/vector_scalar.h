@@ -1,6 +1,7 @@
 /* The vector vocabulary in plain C: four lanes, which a compiler may or may not vectorise. */
 #define LANES 4
 #define MASKS 0 /* whether it costs little to keep or store some lanes */
+#define FMA_ROWS 0 /* whether there is vec_fma_row */
 #define ISA(name) name##__scalar
 typedef struct {
     float lane[4];
