@@ -63,12 +63,51 @@ INLINE vec ISA(column)(const float *in, int64_t pitch, int height, int max)
     return sum;
 }
 
-/* The windows [begin, end) of a row, all inside, of kw columns with a stride of 1 or 2: columns are
- * combined in registers, and those of the next taps are moved on by one window. */
+/* LANES whole columns. */
+INLINE vec ISA(columns)(const float *in, int64_t pitch, int height, int max)
+{
+    vec sum = vec_load(in);
+    for (int i = 1; i < height; i++)
+        sum = ISA(joined)(vec_load(in + i * pitch), sum, max);
+    return sum;
+}
+
+/* LANES windows of kw columns with a stride of 1 or 2. Nothing is read behind the last: every second column
+ * from the third on are the odd ones from the second on. */
+INLINE vec ISA(full_windows)(const float *at, int64_t pitch, int height, int kw, int stride, int max)
+{
+    vec sum = ISA(columns)(at, pitch, height, max);
+    if (stride == 1) {
+        UNROLL for (int j = 1; j < kw; j++)
+            sum = ISA(joined)(ISA(columns)(at + j, pitch, height, max), sum, max);
+        return sum;
+    }
+    const vec b = ISA(columns)(at + LANES, pitch, height, max);
+    const vec odd = vec_odds(sum, b);
+    sum = ISA(joined)(odd, vec_evens(sum, b), max);
+    if (kw == 3) {
+        const vec c = ISA(columns)(at + 1, pitch, height, max);
+        const vec d = ISA(columns)(at + LANES + 1, pitch, height, max);
+        sum = ISA(joined)(vec_odds(c, d), sum, max);
+    }
+    return vec_in_order(sum);
+}
+
+/* The windows [begin, end) of a row, all inside: columns are combined in registers, and those of the next taps
+ * are moved on by one window. Where a part of a vector takes several instructions, rows have no parts, but a last
+ * vector that overlaps the one before, if they fill one. */
 INLINE void ISA(small_windows)(const scnn_pool *pool, const float *in, int height, float *result,
                                int begin, int end, int kw, int stride, float share, int max)
 {
     const int64_t pitch = pool->in_pitch;
+    if (!MASKS && end - begin >= LANES) {
+        int x = begin;
+        do {
+            const vec sum = ISA(full_windows)(in + x * stride - pool->pad_w, pitch, height, kw, stride, max);
+            vec_store(result + x, max ? sum : vec_mul(sum, vec_set(share)));
+        } while (ISA(dw_next)(&x, end - LANES));
+        return;
+    }
     for (int x = begin; x < end; x += LANES) {
         const float *at = in + x * stride - pool->pad_w;
         const int more = end - x < LANES ? end - x : LANES;
