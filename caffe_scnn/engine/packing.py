@@ -126,13 +126,15 @@ def block_channels(
     skip: NDArray[np.bool_],
     by_length: bool = False,
     threads: int = 1,
+    across: int = 1,
 ) -> NDArray[np.int32]:
     """Deal the output channels of each group into blocks of ``rows``; -1 fills the last block.
 
     Channels in ``skip`` are not computed at all. Single channels may come by falling number of
     weights (``by_length``), within as many parts of all channels as there are ``threads``: each
     thread computes neighbours. Of several channels those without weights come last in their
-    group: so they make blocks of their own, which hold nothing.
+    group: so they make blocks of their own, which hold nothing. The blocks come in as many parts
+    as ``across`` says, each of which has its share of every group.
     """
     blocks = []
     count = np.count_nonzero(weights, axis=1)
@@ -143,7 +145,8 @@ def block_channels(
         kept = kept[np.argsort(place[kept], kind="stable")]
         fill = np.full(-len(kept) % rows, -1, np.int32)
         blocks.append(np.concatenate([kept, fill]).reshape(-1, rows))
-    return np.concatenate(blocks)
+    parts = zip(*(np.array_split(of_group, across) for of_group in blocks), strict=True)
+    return np.concatenate([share for of_part in parts for share in of_part])
 
 
 def stream(
@@ -154,6 +157,7 @@ def stream(
     skip: NDArray[np.bool_] | None = None,
     by_length: bool = False,
     threads: int = 1,
+    across: int = 1,
 ) -> Streams:
     """Pack a weight matrix.
 
@@ -173,10 +177,13 @@ def stream(
         most sums end. Planes of a result that leaves the cache are better written in their order.
     threads : int
         That share the channels.
+    across : int
+        Parts that the blocks come in, each with its share of every group: a thread that takes one
+        computes the same channels of all groups.
     """
     groups = taps.offset.shape[0]
     skip = np.zeros(len(weights), bool) if skip is None else skip
-    channel = block_channels(weights, groups, rows, skip, by_length, threads)
+    channel = block_channels(weights, groups, rows, skip, by_length, threads, across)
     group_of = np.maximum(channel[:, 0], 0) // (len(weights) // groups)
     unit = WIDE_UNIT if not (taps.offset % (1 << WIDE_UNIT)).any() else 0
     packed = [
@@ -280,7 +287,8 @@ class Tasks:
             if short and 4 * channels * run.size > LARGE_RESULT:
                 return cls(max(1, work * STORED_TOGETHER // channels), True)
             chunk = DENSE_CHUNK if lanes >= LONG_VECTOR else DENSE_CHUNK_OF_SHORT
-            return cls(min(chunk, max(1, work // threads)), True)
+            groups = threads * max(1, round(work / threads / chunk))
+            return cls(max(1, work // groups), True)
         groups = 1 if threads == 1 else TASKS_A_THREAD * threads
         return cls(-(-int(_work(streams)[-1]) // groups), False)
 

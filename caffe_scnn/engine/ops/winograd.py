@@ -18,6 +18,11 @@ from caffe_scnn.engine.threads import MULTIPLY_ADD, threads_for
 from caffe_scnn.engine.winograd import Bands, filter_coefficients, product_tile, slots
 from caffe_scnn.layers.base import ConvolutionSpec
 
+# With so few tiles a thread computes some output channels of every coefficient, and turns them into
+# pixels itself. With more, whose coefficients leave the second-level cache anyway, it computes some
+# coefficients: their inputs are read once.
+FEW_TILES = 64
+
 
 class WinogradOp(Op):
     """Pixels to coefficients, their products with the filters', and back to pixels."""
@@ -73,7 +78,9 @@ class WinogradOp(Op):
                 isa, tile, weights, taps, Finish(), 0
             )
         else:
-            width, streams = self.bands.width, stream(weights, taps, tile.rows)
+            width = self.bands.width
+            across = self.threads if width <= FEW_TILES else 1
+            streams = stream(weights, taps, tile.rows, across=across)
             self.weight_bytes = streams.nbytes
             run = Run(1, width, width, width)
             self.multiply = convolution(
