@@ -287,14 +287,19 @@ def spmv(
     y: Float32,
     threads: int,
 ) -> None: ...
-def window_counts(w: Float32) -> NDArray[np.int32]: ...
+def window_counts(w: Float32, columns: int) -> NDArray[np.int32]: ...
 def split_rows(
-    w: Float32, counts: NDArray[np.int32], steps: NDArray[np.uint8]
+    w: Float32, counts: NDArray[np.int32], steps: NDArray[np.uint8], columns: int
 ) -> tuple[NDArray[np.uint8], Float32, Int64, NDArray[np.uint16], Float32]: ...
 
 class Ell:
     def __init__(
-        self, isa: str, steps: NDArray[np.uint8], column: NDArray[np.uint8], value: Float32
+        self,
+        isa: str,
+        steps: NDArray[np.uint8],
+        column: NDArray[np.uint8],
+        value: Float32,
+        columns: int,
     ) -> None: ...
     def run(self, bias: Float32 | None, x: Float32, y: Float32, threads: int) -> None: ...
 

@@ -9,6 +9,7 @@ INLINE uint32_t ISA(lanes_left)(int left)
 
 #include "f32_dwconv_body.h"
 #include "f32_elementwise_body.h"
+#include "f32_ell_body.h"
 #include "f32_gemv_body.h"
 #include "f32_lrn_body.h"
 #include "f32_panel_body.h"

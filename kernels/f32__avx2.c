@@ -25,6 +25,7 @@
 #define SCNN_TILE(R, V, isa) ONLY_##isa(SCNN_SCONV(R, V))
 #define SCNN_PANEL(R, C, isa) ONLY_##isa(SCNN_PANEL_TILE(R, C))
 #define SCNN_WIDE(op, P, V, isa)
+#define SCNN_ELL(C, isa) ONLY_##isa(SCNN_ELL_WINDOW(C))
 #define SCNN_KERNEL(op, isa)
 #include "registry.inc"
 

@@ -19,7 +19,6 @@
 #include "bodies.h"
 #include "f32_finish_body.h"
 #include "f32_dense_body.h"
-#include "f32_ell_body.h"
 
 #define ONLY_scalar(...)
 #define ONLY_avx2(...)
@@ -27,6 +26,7 @@
 #define SCNN_TILE(R, V, isa) ONLY_##isa(SCNN_SCONV(R, V))
 #define SCNN_PANEL(R, C, isa) ONLY_##isa(SCNN_PANEL_TILE(R, C))
 #define SCNN_WIDE(op, P, V, isa) SCNN_DENSE_TILE(op, P, V)
+#define SCNN_ELL(C, isa) ONLY_##isa(SCNN_ELL_WINDOW(C))
 #define SCNN_KERNEL(op, isa)
 #include "registry.inc"
 

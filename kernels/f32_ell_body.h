@@ -1,33 +1,46 @@
 /* The regular part of a sparse matrix × vector: sixteen rows side by side in the lanes, step by
  * step (sliced ELLPACK; what does not fill steps is left to f32_spmv: the hybrid format of Bell and
- * Garland 2009). The inputs of a window of columns stay in registers, where a permutation finds
- * them at a third of the cost of a gather from the cache. */
+ * Garland 2009). The inputs of a window of columns stay where vec_pick finds them fast: in registers, which
+ * a permutation reads at a third of the cost of a gather, or in the first-level cache. */
 #define STEPS_AHEAD 192
-#define ELL_VECTORS (SCNN_ELL_COLUMNS / LANES)
+#define ELL_VECTORS (SCNN_ELL_ROWS / LANES)
 
-void ISA(f32_ell)(const scnn_ell *ell, const float *bias, const float *x, float *y, int64_t begin,
-                  int64_t end)
+INLINE void ISA(ell)(int columns, const scnn_ell *ell, const float *bias, const float *x, float *y,
+                     int64_t begin, int64_t end)
 {
     for (int64_t slice = begin; slice < end; slice++) {
         const uint8_t *steps = ell->steps + slice * ell->windows;
-        const uint8_t *column = ell->column + ell->first[slice] * LANES;
-        const float *value = ell->value + ell->first[slice] * LANES;
-        vec sum = bias ? vec_load(bias + slice * LANES) : vec_set(0.0f);
+        const uint8_t *column = ell->column + ell->first[slice] * SCNN_ELL_ROWS;
+        const float *value = ell->value + ell->first[slice] * SCNN_ELL_ROWS;
+        vec sum[ELL_VECTORS];
+        UNROLL for (int v = 0; v < ELL_VECTORS; v++)
+            sum[v] = bias ? vec_load(bias + slice * SCNN_ELL_ROWS + v * LANES) : vec_set(0.0f);
         for (int64_t w = 0; w < ell->windows; w++) {
             if (!steps[w])
                 continue;
-            vec window[ELL_VECTORS];
+            const vec_window window = vec_window_at(x + w * columns, columns);
+            vec part[ELL_VECTORS]; /* windows do not wait for each other */
             UNROLL for (int v = 0; v < ELL_VECTORS; v++)
-                window[v] = vec_load(x + w * SCNN_ELL_COLUMNS + v * LANES);
-            vec part = vec_set(0.0f); /* windows do not wait for each other */
-            for (int step = 0; step < steps[w]; step++, column += LANES, value += LANES) {
-                __builtin_prefetch(value + STEPS_AHEAD * LANES);
-                __builtin_prefetch(column + STEPS_AHEAD * LANES);
-                part = vec_fma(vec_load(value), vec_pick(window, ELL_VECTORS, column), part);
+                part[v] = vec_set(0.0f);
+            for (int step = 0; step < steps[w]; step++) {
+                __builtin_prefetch(value + STEPS_AHEAD * SCNN_ELL_ROWS);
+                __builtin_prefetch(column + STEPS_AHEAD * SCNN_ELL_ROWS);
+                UNROLL for (int v = 0; v < ELL_VECTORS; v++, column += LANES, value += LANES)
+                    part[v] = vec_fma(vec_load(value), vec_pick(window, columns, column), part[v]);
             }
-            sum = vec_add(sum, part);
+            UNROLL for (int v = 0; v < ELL_VECTORS; v++)
+                sum[v] = vec_add(sum[v], part[v]);
         }
-        vec_store(y + slice * LANES, sum);
+        UNROLL for (int v = 0; v < ELL_VECTORS; v++)
+            vec_store(y + slice * SCNN_ELL_ROWS + v * LANES, sum[v]);
     }
 }
 #undef ELL_VECTORS
+
+/* The kernel for windows of so many columns. */
+#define SCNN_ELL_WINDOW(C)                                                                   \
+    void ISA(f32_ell)(const scnn_ell *ell, const float *bias, const float *x, float *y,      \
+                      int64_t begin, int64_t end)                                            \
+    {                                                                                        \
+        ISA(ell)(C, ell, bias, x, y, begin, end);                                            \
+    }

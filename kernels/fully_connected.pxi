@@ -82,9 +82,11 @@ def spmv(str isa, const int64_t[::1] start not None, const uint16_t[::1] column 
             min(n, (task + 1) * GEMV_ROWS))
 
 
-def window_counts(const float[:, ::1] w not None):
-    """Count the entries of every row in every window of 128 columns; the last may be narrower."""
-    cdef int64_t windows = (w.shape[1] + SCNN_ELL_COLUMNS - 1) // SCNN_ELL_COLUMNS
+def window_counts(const float[:, ::1] w not None, int64_t columns):
+    """Count the entries of every row in every window of columns; the last may be narrower."""
+    if columns < 1:
+        raise KernelError(f"windows of {columns} columns")
+    cdef int64_t windows = (w.shape[1] + columns - 1) // columns
     cdef int64_t i, j, window, end
     cdef int32_t found
     cdef int32_t[:, ::1] counts = np.empty((w.shape[0], windows), np.int32)
@@ -92,26 +94,27 @@ def window_counts(const float[:, ::1] w not None):
         for i in range(w.shape[0]):
             for window in range(windows):
                 found = 0
-                end = min(w.shape[1], (window + 1) * SCNN_ELL_COLUMNS)
-                for j in range(window * SCNN_ELL_COLUMNS, end):
+                end = min(w.shape[1], (window + 1) * columns)
+                for j in range(window * columns, end):
                     found += w[i, j] != 0
                 counts[i, window] = found
     return np.asarray(counts)
 
 
 def split_rows(const float[:, ::1] w not None, const int32_t[:, ::1] counts not None,
-               const uint8_t[:, ::1] steps not None):
+               const uint8_t[:, ::1] steps not None, int64_t columns):
     """Pack a matrix: what fits into steps, and rows of what does not.
 
     ``counts`` are those of :func:`window_counts`; ``steps`` (slices, windows) is for whole slices
-    and windows. Returns columns and values of :class:`Ell`, and start, columns and values of
+    and windows, of 1 to 256 columns. Returns columns and values of :class:`Ell`, and start, columns and values of
     :func:`spmv`.
     """
     cdef int64_t rows = w.shape[0], i, j, window, end, slot, rest = 0
     cdef int32_t limit, seen
-    if (counts.shape[0] != rows or counts.shape[1] * SCNN_ELL_COLUMNS < w.shape[1]
+    if (not 1 <= columns <= 256
+            or counts.shape[0] != rows or counts.shape[1] * columns < w.shape[1]
             or steps.shape[0] > rows // SCNN_ELL_ROWS
-            or steps.shape[1] > w.shape[1] // SCNN_ELL_COLUMNS or w.shape[1] > 65536):
+            or steps.shape[1] > w.shape[1] // columns or w.shape[1] > 65536):
         raise KernelError("the parts of a sliced matrix do not fit together")
     size = np.asarray(steps, np.int64)
     cdef int64_t[:, ::1] first = (np.cumsum(size) - size.ravel()).reshape(size.shape)
@@ -131,12 +134,12 @@ def split_rows(const float[:, ::1] w not None, const int32_t[:, ::1] counts not 
                 if i < steps.shape[0] * SCNN_ELL_ROWS and window < steps.shape[1]:
                     limit = steps[i // SCNN_ELL_ROWS, window]
                     slot = first[i // SCNN_ELL_ROWS, window]
-                end = min(w.shape[1], (window + 1) * SCNN_ELL_COLUMNS)
-                for j in range(window * SCNN_ELL_COLUMNS, end):
+                end = min(w.shape[1], (window + 1) * columns)
+                for j in range(window * columns, end):
                     if w[i, j] == 0:
                         continue
                     if seen < limit:
-                        column[slot + seen, i % SCNN_ELL_ROWS] = j - window * SCNN_ELL_COLUMNS
+                        column[slot + seen, i % SCNN_ELL_ROWS] = j - window * columns
                         value[slot + seen, i % SCNN_ELL_ROWS] = w[i, j]
                         seen += 1
                     elif rest < rest_column.shape[0]:
@@ -155,10 +158,12 @@ cdef class Ell:
     ----------
     isa : str
     steps : uint8 ndarray of shape (slices, windows)
-        Entries that a row of the slice has at most in the window of 128 columns.
+        Entries that a row of the slice has at most in the window.
     column : uint8 ndarray of shape (all steps, 16)
         In the window.
     value : float32 ndarray of shape (all steps, 16)
+    columns : int
+        Of a window, as many as the kernel of the ISA is for.
 
     Raises
     ------
@@ -168,13 +173,15 @@ cdef class Ell:
 
     cdef scnn_ell_fn kernel
     cdef scnn_ell ell
-    cdef int64_t slices
+    cdef int64_t slices, columns
     cdef list keep
 
     def __init__(self, str isa, const uint8_t[:, ::1] steps not None,
-                 const uint8_t[:, ::1] column not None, const float[:, ::1] value not None):
+                 const uint8_t[:, ::1] column not None, const float[:, ::1] value not None,
+                 int columns):
         cdef int64_t[::1] first
-        self.kernel = <scnn_ell_fn>find("ell", isa).run
+        self.kernel = <scnn_ell_fn>find("ell", isa, SCNN_ELL_ROWS, columns).run
+        self.columns = columns
         count = np.asarray(steps, np.int64).sum(axis=1)
         first = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
         self.slices, self.ell.windows = steps.shape[0], steps.shape[1]
@@ -192,7 +199,7 @@ cdef class Ell:
         cdef int64_t task, tasks = (self.slices + ELL_SLICES - 1) // ELL_SLICES
         cdef int64_t rows = self.slices * SCNN_ELL_ROWS
         cdef const float *b = NULL
-        if (x.shape[0] < self.ell.windows * SCNN_ELL_COLUMNS or y.shape[0] < rows
+        if (x.shape[0] < self.ell.windows * self.columns or y.shape[0] < rows
                 or (bias is not None and bias.shape[0] < rows)):
             raise KernelError("the operands of a sliced matrix are too short for it")
         if bias is not None:

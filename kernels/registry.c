@@ -24,12 +24,15 @@ const scnn_kernel scnn_kernels[] = {
 #define SCNN_WIDE(op, P, V, isa)                                             \
     {"f32_" #op "_" #P "x" #V "v__" #isa, #op, #isa, P, V, LANES_##isa,      \
      (void (*)(void))f32_##op##_##P##x##V##v__##isa},
+#define SCNN_ELL(C, isa)                                                     \
+    {"f32_ell__" #isa, "ell", #isa, SCNN_ELL_ROWS, C, LANES_##isa, (void (*)(void))f32_ell__##isa},
 #define SCNN_KERNEL(op, isa) \
     {"f32_" #op "__" #isa, #op, #isa, 0, 0, LANES_##isa, (void (*)(void))f32_##op##__##isa},
 #include "registry.inc"
 #undef SCNN_TILE
 #undef SCNN_PANEL
 #undef SCNN_WIDE
+#undef SCNN_ELL
 #undef SCNN_KERNEL
 };
 const int32_t scnn_kernel_count = sizeof scnn_kernels / sizeof *scnn_kernels;

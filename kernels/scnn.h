@@ -212,11 +212,10 @@ typedef void (*scnn_spmv_fn)(const int64_t *start, const uint16_t *column, const
                              int64_t end);
 
 /* The part of a sparse matrix whose rows fill steps: slices of SCNN_ELL_ROWS rows, windows of
- * SCNN_ELL_COLUMNS columns. In window w a row of slice s has up to steps[s * windows + w] entries; a
+ * as many columns as the kernel is for. In window w a row of slice s has up to steps[s * windows + w] entries; a
  * step is one entry (column in the window, value) of every row, 0 where a row has none. The steps
  * of slice s begin with number first[s]. Rows of slices [begin, end) of y = bias + w x. */
 #define SCNN_ELL_ROWS 16
-#define SCNN_ELL_COLUMNS 128
 typedef struct {
     const int64_t *first;
     const uint8_t *steps, *column;

@@ -33,14 +33,25 @@ typedef __mmask16 vec_lanes;
 #define vec_permute(order, a) \
     _mm512_permutexvar_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(order))), a)
 
-/* Lane i is number index[i] of the values that lie side by side in an even number of vectors. */
-static inline __attribute__((always_inline)) __m512 vec_pick(const __m512 *from, int vectors,
+/* Up to 128 values that lie side by side, and a vector of some: lane i is number index[i] of them. */
+typedef struct {
+    __m512 part[8];
+} vec_window;
+static inline __attribute__((always_inline)) vec_window vec_window_at(const float *values, int count)
+{
+    vec_window window;
+    _Pragma("GCC unroll 8") for (int v = 0; v < count / LANES; v++)
+        window.part[v] = vec_load(values + v * LANES);
+    return window;
+}
+static inline __attribute__((always_inline)) __m512 vec_pick(vec_window window, int count,
                                                              const uint8_t *index)
 {
+    const __m512 *from = window.part;
     const __m512i at = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)index));
     const __m512i pair = _mm512_srli_epi32(at, 5);
     __m512 found = _mm512_permutex2var_ps(from[0], at, from[1]);
-    _Pragma("GCC unroll 8") for (int v = 2; v < vectors; v += 2)
+    _Pragma("GCC unroll 8") for (int v = 2; v < count / LANES; v += 2)
         found = _mm512_mask_mov_ps(found, _mm512_cmpeq_epi32_mask(pair, _mm512_set1_epi32(v / 2)),
                                    _mm512_permutex2var_ps(from[v], at, from[v + 1]));
     return found;

@@ -45,6 +45,9 @@ static inline vec vec_load_lanes(const float *p, uint32_t mask)
     VEC_EACH(mask >> i & 1 ? p[i] : 0.0f);
 }
 static inline vec vec_gather_u16(const float *x, const uint16_t *index) { VEC_EACH(x[index[i]]); }
+typedef const float *vec_window;
+#define vec_window_at(values, count) (values)
+static inline vec vec_pick(vec_window x, int count, const uint8_t *index) { VEC_EACH(x[index[i]]); }
 typedef uint32_t vec_lanes;
 #define lanes_of(mask) (mask)
 static inline vec vec_keep(vec_lanes mask, vec a) { VEC_EACH(mask >> i & 1 ? a.lane[i] : 0.0f); }

@@ -1,10 +1,10 @@
 """Sparse matrix × vector: what fills steps of sixteen rows, and the rest row by row.
 
 The hybrid format of Bell and Garland (SC 2009): a regular part whose rows advance side by side
-(ELLPACK, in slices of 16 rows and windows of 128 columns), and rows of what is left. Rows gather
-their inputs from the cache; the regular part permutes registers instead, which takes half as long
-where the weights are in the cache as well. Together 5.7 to 6.2 bytes a non-zero at densities of 26
-to 10 %.
+(ELLPACK, in slices of 16 rows and windows of columns), and rows of what is left. Rows find their
+inputs anywhere in the cache; the regular part has those of a window in registers, where a permutation
+finds them (AVX-512, 128 columns), or in the first-level cache (256 columns). Together 5.3 to 6.2 bytes
+a non-zero at densities of 26 to 10 %.
 """
 
 from __future__ import annotations
@@ -15,15 +15,19 @@ from numpy.typing import NDArray
 from caffe_scnn import _kernels
 from caffe_scnn.engine.tensor import Float32
 
-ROWS, COLUMNS = 16, 128  # SCNN_ELL_ROWS, SCNN_ELL_COLUMNS
-LEAST_FILLED = 4  # rows for which a step of all sixteen costs no more than gathering does
+ROWS = 16  # SCNN_ELL_ROWS
+# Rows for which a step of all sixteen costs no more than their entries one by one, by the columns of
+# a window: where a permutation finds the inputs, and where loads do.
+LEAST_FILLED = {128: 4, 256: 8}
+MOST_STEPS = 255
 LEAST_STEPS = 6  # that are worth loading a window for
 LARGEST_COLUMN = 1 << 16
 
 
-def has_regular_part(isa: str) -> bool:
-    """Whether an instruction set has the kernel that permutes registers."""
-    return any(op == "ell" and name == isa for _, op, name, *_ in _kernels.kernels())
+def window_columns(isa: str) -> int:
+    """Return how many columns a window has that the kernel of an instruction set is for."""
+    kernels = _kernels.kernels()
+    return next(columns for _, op, name, _, columns, _ in kernels if (op, name) == ("ell", isa))
 
 
 class SparseVector:
@@ -42,14 +46,15 @@ class SparseVector:
         weights = np.ascontiguousarray(weights)
         self.kernel = f"f32_spmv__{isa}"
         self._regular: _kernels.Ell | None = None
-        counts = _kernels.window_counts(weights)
-        steps = step_counts(counts, weights.shape, has_regular_part(isa))
+        columns = window_columns(isa)
+        counts = _kernels.window_counts(weights, columns)
+        steps = step_counts(counts, weights.shape, columns)
         column, value, self._start, self._column, self._value = _kernels.split_rows(
-            weights, counts, steps
+            weights, counts, steps, columns
         )
         self.nbytes = self._column.nbytes + self._value.nbytes
         if len(value):
-            self._regular = _kernels.Ell(isa, steps, column, value)
+            self._regular = _kernels.Ell(isa, steps, column, value, columns)
             self.kernel = f"f32_ell__{isa} {self.kernel}"
             self.nbytes += steps.nbytes + column.nbytes + value.nbytes
 
@@ -73,12 +78,12 @@ class SparseVector:
 
 
 def step_counts(
-    counts: NDArray[np.int32], shape: tuple[int, ...], regular: bool = True
+    counts: NDArray[np.int32], shape: tuple[int, ...], columns: int
 ) -> NDArray[np.uint8]:
     """Return how many steps each whole slice of rows takes in each whole window of columns.
 
     A step is taken as long as at least :data:`LEAST_FILLED` of its rows have an entry for it, and
-    a window is if there are :data:`LEAST_STEPS`.
+    a window is if there are :data:`LEAST_STEPS`; there are never more than :data:`MOST_STEPS`.
 
     Parameters
     ----------
@@ -86,16 +91,14 @@ def step_counts(
         Entries of each row in each window.
     shape : (int, int)
         Rows and columns of the matrix.
-    regular : bool
-        Without it nothing takes steps.
+    columns : int
+        Of a window.
 
     Returns
     -------
-    uint8 ndarray of shape (rows // 16, columns // 128)
+    uint8 ndarray of shape (rows // 16, number of whole windows)
     """
-    slices, windows = shape[0] // ROWS, shape[1] // COLUMNS
-    if not regular:
-        return np.zeros((slices, windows), np.uint8)
+    slices, windows = shape[0] // ROWS, shape[1] // columns
     whole = counts[: slices * ROWS, :windows].reshape(slices, ROWS, windows)
-    steps = np.sort(whole, axis=1)[:, ROWS - LEAST_FILLED]
-    return np.where(steps < LEAST_STEPS, 0, steps).astype(np.uint8)
+    steps = np.sort(whole, axis=1)[:, ROWS - LEAST_FILLED[columns]]
+    return np.where(steps < LEAST_STEPS, 0, np.minimum(steps, MOST_STEPS)).astype(np.uint8)

@@ -14,15 +14,14 @@ from caffe_scnn.engine.nodes import Node, Value
 from caffe_scnn.engine.ops.base import Context, Op, clear, in_turn
 from caffe_scnn.engine.ops.finish import finish_calls, finish_of
 from caffe_scnn.engine.packing import Finish, Run, Taps, convolution, stream
-from caffe_scnn.engine.sparse_vector import LARGEST_COLUMN, SparseVector, has_regular_part
+from caffe_scnn.engine.sparse_vector import LARGEST_COLUMN, SparseVector
 from caffe_scnn.engine.tensor import Border, Float32, Tensor
 from caffe_scnn.engine.threads import STREAMED, threads_for
 from caffe_scnn.engine.tile import Shape
 from caffe_scnn.layers.base import InnerProductSpec
 
-# A non-zero costs about as much as this many dense weights that stream from memory: one that is
-# gathered, and one of the regular part.
-GATHER_COST, REGULAR_COST = 2.5, 1.7
+# A non-zero costs about as much as this many dense weights that stream from memory.
+NONZERO_COST = 1.7
 
 
 class InnerProductOp(Op):
@@ -36,9 +35,8 @@ class InnerProductOp(Op):
         self.rows, (self.outputs, self.size) = node.spec.rows, node.spec.weights.shape
         self.finish = finish_of(node.spec.bias, node.finish)
         density = self.nonzero_macs / self.macs
-        cost = REGULAR_COST if has_regular_part(context.isa) else GATHER_COST
-        sparse = density * cost < 1 and self.size <= LARGEST_COLUMN
-        cycles = STREAMED * self.macs * min(1.0, density * cost)
+        sparse = density * NONZERO_COST < 1 and self.size <= LARGEST_COLUMN
+        cycles = STREAMED * self.macs * min(1.0, density * NONZERO_COST)
         self.product: _Vector | _SparseVector | _Batch
         if self.rows > 1:
             self.product = _Batch(node.spec, self.finish, context, self.rows)
