@@ -88,7 +88,7 @@ cdef extern from "scnn.h" nogil:
                                     const scnn_store *) noexcept nogil
     ctypedef void (*scnn_gemv_fn)(const float *, const float *, const float *, float *, int64_t,
                                   int64_t, int64_t) noexcept nogil
-    int SCNN_ELL_ROWS
+    int SCNN_ELL_ROWS, SCNN_LRN_STRIP
     ctypedef struct scnn_ell:
         const int64_t *first
         const uint8_t *steps

@@ -2,6 +2,7 @@
  * in the target region uses more, so that no flag is needed and nothing leaks out. */
 #if defined(__x86_64__)
 #include <immintrin.h>
+#include <float.h>
 #include <math.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
 /* The kernels in plain C, for any processor. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 

@@ -86,7 +86,7 @@ def lrn(str isa, float[::1] arena not None, Planes src not None, Planes dst not 
     cdef bint whole = src.pitch == dst.pitch == src.width
     cdef int64_t runs = 1 if whole else src.height
     cdef int64_t size = src.run() if whole else src.width
-    cdef int64_t strips = (size + 255) // 256
+    cdef int64_t strips = (size + SCNN_LRN_STRIP - 1) // SCNN_LRN_STRIP
     cdef int64_t task, tasks = items * runs * strips
     cdef float *data = &arena[0]
     same_pixels(arena, src, dst, items)
@@ -101,9 +101,10 @@ def lrn(str isa, float[::1] arena not None, Planes src not None, Planes dst not 
 cdef void lrn_strip(scnn_lrn_fn run, const scnn_lrn *spec, float *data, Planes src, Planes dst,
                     int64_t task, int64_t runs, int64_t strips, int64_t size) noexcept nogil:
     cdef int64_t strip = task % strips, y = task // strips % runs, item = task // (strips * runs)
-    run(spec, data + src.at + item * src.item + src.lead + y * src.pitch + strip * 256,
-        data + dst.at + item * dst.item + dst.lead + y * dst.pitch + strip * 256,
-        min(256, size - strip * 256))
+    cdef int64_t x = strip * SCNN_LRN_STRIP
+    run(spec, data + src.at + item * src.item + src.lead + y * src.pitch + x,
+        data + dst.at + item * dst.item + dst.lead + y * dst.pitch + x,
+        min(<int64_t>SCNN_LRN_STRIP, size - x))
 
 
 def lrn_within(str isa, float[::1] arena not None, Planes src not None, Planes dst not None,

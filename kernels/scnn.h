@@ -235,7 +235,9 @@ typedef struct {
 typedef void (*scnn_maxpool_fn)(const scnn_pool *pool, const float *in, float *out, float *scratch);
 typedef scnn_maxpool_fn scnn_avepool_fn;
 
-/* Local response normalisation across channels of `size` positions that lie side by side. */
+/* Local response normalisation across channels of `size` positions that lie side by side, SCNN_LRN_STRIP at
+ * most. */
+#define SCNN_LRN_STRIP 256
 typedef struct {
     int32_t channels, local_size;
     int64_t in_plane, out_plane;

@@ -12,8 +12,7 @@ typedef __m256 vec;
 #define vec_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define vec_add(a, b) _mm256_add_ps(a, b)
 #define vec_mul(a, b) _mm256_mul_ps(a, b)
-#define vec_div(a, b) _mm256_div_ps(a, b)
-#define vec_sqrt(a) _mm256_sqrt_ps(a)
+#define vec_rsqrt(a) _mm256_rsqrt_ps(a)  /* 1/√a, at least 11 bits of it */
 #define vec_max(a, b) _mm256_max_ps(a, b)
 #define vec_min(a, b) _mm256_min_ps(a, b)
 #define vec_if_negative(x, a, b) \

@@ -12,8 +12,7 @@ typedef __m512 vec;
 #define vec_fma(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define vec_add(a, b) _mm512_add_ps(a, b)
 #define vec_mul(a, b) _mm512_mul_ps(a, b)
-#define vec_div(a, b) _mm512_div_ps(a, b)
-#define vec_sqrt(a) _mm512_sqrt_ps(a)
+#define vec_rsqrt(a) _mm512_rsqrt14_ps(a)
 /* max(a, b) and min(a, b) give b where either is NaN: keep the data in b. */
 #define vec_max(a, b) _mm512_max_ps(a, b)
 #define vec_min(a, b) _mm512_min_ps(a, b)

@@ -25,8 +25,7 @@ static inline vec vec_set(float x) { VEC_EACH(x); }
 static inline vec vec_fma(vec a, vec b, vec c) { VEC_EACH(a.lane[i] * b.lane[i] + c.lane[i]); }
 static inline vec vec_add(vec a, vec b) { VEC_EACH(a.lane[i] + b.lane[i]); }
 static inline vec vec_mul(vec a, vec b) { VEC_EACH(a.lane[i] * b.lane[i]); }
-static inline vec vec_div(vec a, vec b) { VEC_EACH(a.lane[i] / b.lane[i]); }
-static inline vec vec_sqrt(vec a) { VEC_EACH(sqrtf(a.lane[i])); }
+static inline vec vec_rsqrt(vec a) { VEC_EACH(1.0f / sqrtf(a.lane[i])); }
 static inline vec vec_max(vec a, vec b) { VEC_EACH(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
 static inline vec vec_min(vec a, vec b) { VEC_EACH(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
 static inline vec vec_if_negative(vec x, vec a, vec b)

@@ -448,6 +448,40 @@ def test_lrn(isa, beta, k, border):
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("k", [1e-20, 1.0, 1e10])
+def test_lrn_of_all_magnitudes(isa, k):
+    rng = np.random.default_rng(0)
+    source = place((1, 1, 1, 20000), Border(), 0)
+    target = place((1, 1, 1, 20000), Border(), source.size)
+    arena = np.full(2 * source.size + 16, CANARY)
+    x = np.exp(rng.uniform(-40, 40, source.shape)).astype(np.float32)
+    source.array(arena)[...] = x
+    _kernels.lrn(isa, arena, source.planes(), target.planes(), 1, 1.0, 0.75, k, 1, 1)
+    want = x * (np.float32(k) + x.astype(np.float64) ** 2) ** -0.75
+    # two roundings in the sum, three in what a quarter is taken of, two behind them
+    limit = (0.75 * 2 + 0.25 * 3 + 2) * ULP * want
+    assert (np.abs(target.array(arena) - want) <= limit).all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("width", [3, 33, 300])
+def test_lrn_of_sums_that_are_too_large(isa, width):
+    source = place((1, 7, 1, width), Border(), 0)
+    target = place((1, 7, 1, width), Border(), source.size)
+    arena = np.full(2 * source.size + 16, CANARY)
+    x = np.ones(source.shape, np.float32)
+    # the square is infinite, and its power 0; so is the value; is none
+    x[0, 3] = np.resize(np.array([1e25, np.inf, np.nan], np.float32), width)
+    source.array(arena)[...] = x
+    _kernels.lrn(isa, arena, source.planes(), target.planes(), 3, 0.3, 0.75, 1.0, 1, 1)
+    want = x * np.float32(1.3) ** np.float32(-0.75)
+    want[0, [0, 6]] = np.float32(1.2) ** np.float32(-0.75)
+    want[0, 2:5] = 0
+    want[0, 2:5, 0, 2::3] = want[0, 3, 0, 1::3] = np.nan
+    assert np.allclose(target.array(arena), want, rtol=1e-6, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("half", [0, 1, 2, 7])
 @pytest.mark.parametrize("size", [(1, 1), (3, 15), (5, 64), (4, 65), (6, 147)])
 def test_lrn_within(isa, half, size):
