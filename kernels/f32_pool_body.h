@@ -171,28 +171,113 @@ INLINE void ISA(whole_windows)(const scnn_pool *pool, const float *in, int heigh
     }
 }
 
-INLINE void ISA(pool)(const scnn_pool *pool, const float *in, float *out, float *rows, int max)
+/* Windows of three columns, of which the first and the last of a row reach a column beyond it: what lanes of columns
+ * are moved to then. Outside lies what a maximum has anyway, and for an average zero. */
+typedef struct {
+    uint8_t before[LANES], after[LANES];
+    vec_lanes inside_before, inside_after;
+} ISA(edges);
+
+INLINE void ISA(find_edges)(ISA(edges) *edges, int width, int max)
+{
+    const int last = ISA(least)(width, LANES) - 1;
+    const uint32_t all = ~0u >> (32 - LANES);
+    for (int i = 0; i < LANES; i++) {
+        edges->before[i] = (uint8_t)ISA(most)(i - 1, 0);
+        edges->after[i] = (uint8_t)ISA(least)(i + 1, last);
+    }
+    edges->inside_before = lanes_of(max ? all : all & ~1u);
+    edges->inside_after = lanes_of(max ? all : all & ~(1u << last));
+}
+
+INLINE vec ISA(three)(vec a, vec b, vec c, float share, int max)
+{
+    const vec sum = ISA(joined)(c, ISA(joined)(b, a, max), max);
+    return max ? sum : vec_mul(sum, vec_set(share));
+}
+
+/* A row of such windows; the last vector overlaps the one before. Narrower rows are stored with zeros behind them
+ * where another row follows (`more`), which comes later. */
+INLINE void ISA(same_windows)(const scnn_pool *pool, const float *in, int height, float *result,
+                              const ISA(edges) *edges, int more, float share, int max)
+{
+    const int64_t pitch = pool->in_pitch;
+    const int width = pool->width;
+    if (width < LANES) {
+        const uint32_t mask = ISA(lanes_left)(width);
+        const vec here = ISA(column_vector)(in, pitch, height, mask, max);
+        const vec before = vec_keep(edges->inside_before, vec_permute(edges->before, here));
+        const vec after = vec_keep(edges->inside_after, vec_permute(edges->after, here));
+        const vec sum = ISA(three)(before, here, after, share, max);
+        if (more)
+            vec_store(result, vec_keep(lanes_of(mask), sum));
+        else
+            vec_store_lanes(result, mask, sum);
+        return;
+    }
+    int x = 0;
+    do {
+        const vec here = ISA(columns)(in + x, pitch, height, max);
+        const vec before = x ? ISA(columns)(in + x - 1, pitch, height, max)
+                             : vec_keep(edges->inside_before, vec_permute(edges->before, here));
+        const vec after = x + LANES < width
+                              ? ISA(columns)(in + x + 1, pitch, height, max)
+                              : vec_keep(edges->inside_after, vec_permute(edges->after, here));
+        vec_store(result + x, ISA(three)(before, here, after, share, max));
+    } while (ISA(dw_next)(&x, width - LANES));
+}
+
+/* Where the windows of row y lie: rows of the image from `first` on, so many `inside`, of `height` with the padding. */
+typedef struct {
+    int first, inside, height;
+} ISA(window_rows);
+
+INLINE ISA(window_rows) ISA(rows_of)(const scnn_pool *pool, int y)
+{
+    const int top = y * pool->stride_h - pool->pad_h, first = ISA(most)(top, 0);
+    const int bottom = ISA(least)(top + pool->kernel_h, pool->height + pool->pad_h);
+    return (ISA(window_rows)){first, ISA(least)(bottom, pool->height) - first, bottom - top};
+}
+
+INLINE void ISA(same_pool)(const scnn_pool *pool, const float *in, float *out, int max)
+{
+    ISA(edges) edges;
+    ISA(find_edges)(&edges, pool->width, max);
+    for (int y = 0; y < pool->out_height; y++) {
+        const ISA(window_rows) rows = ISA(rows_of)(pool, y);
+        const float share = 1.0f / (float)(3 * rows.height), *window = in + rows.first * pool->in_pitch;
+        float *result = out + y * pool->out_pitch;
+        const int more = (pool->out_height - 1 - y) * pool->out_pitch + pool->out_width >= LANES;
+        if (rows.inside == 3) /* a constant for the compiler */
+            ISA(same_windows)(pool, window, 3, result, &edges, more, share, max);
+        else
+            ISA(same_windows)(pool, window, rows.inside, result, &edges, more, share, max);
+    }
+}
+
+INLINE void ISA(pool)(const scnn_pool *pool, const float *in, float *out, float *scratch, int max)
 {
     int begin, end;
     ISA(interior)(pool, &begin, &end);
     if (pool->stride_w > 2)
         begin = end = 0;
+    if (pool->kernel_w == 3 && pool->stride_w == 1 && pool->pad_w == 1 && pool->out_width == pool->width) {
+        ISA(same_pool)(pool, in, out, max);
+        return;
+    }
     for (int y = 0; y < pool->out_height; y++) {
-        const int top = y * pool->stride_h - pool->pad_h;
-        const int height = ISA(least)(top + pool->kernel_h, pool->height + pool->pad_h) - top;
-        const int first = ISA(most)(top, 0);
-        const int inside = ISA(least)(top + pool->kernel_h, pool->height) - first;
-        const float share = 1.0f / (float)(height * pool->kernel_w);
-        const float *window = in + first * pool->in_pitch;
+        const ISA(window_rows) rows = ISA(rows_of)(pool, y);
+        const float share = 1.0f / (float)(rows.height * pool->kernel_w);
+        const float *window = in + rows.first * pool->in_pitch;
         float *result = out + y * pool->out_pitch;
         if (begin < end)
-            ISA(whole_windows)(pool, window, inside, rows, result, begin, end, share, max);
+            ISA(whole_windows)(pool, window, rows.inside, scratch, result, begin, end, share, max);
         for (int x = begin ? 0 : end; x < pool->out_width; x = x + 1 == begin ? end : x + 1) {
             const int left = x * pool->stride_w - pool->pad_w, right = left + pool->kernel_w;
             const int from = ISA(most)(left, 0), to = ISA(least)(right, pool->width);
             const int width = ISA(least)(right, pool->width + pool->pad_w) - left;
-            const float sum = ISA(window)(window + from, pool->in_pitch, inside, to - from, max);
-            result[x] = max ? sum : sum / (float)(height * width);
+            const float sum = ISA(window)(window + from, pool->in_pitch, rows.inside, to - from, max);
+            result[x] = max ? sum : sum / (float)(rows.height * width);
         }
     }
 }
