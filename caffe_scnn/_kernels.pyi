@@ -217,6 +217,7 @@ class Winograd:
         m: int,
         tiles_y: int,
         tiles_x: int,
+        rows: int,
         pad: Sequence[int],
         bias: Float32 | None,
         slope: Float32 | None,

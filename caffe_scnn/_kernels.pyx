@@ -193,7 +193,8 @@ cdef extern from "scnn.h" nogil:
     ctypedef void (*scnn_winograd_in_fn)(const scnn_winograd *, const float *, int32_t, int32_t,
                                          float *, float *) noexcept nogil
     ctypedef void (*scnn_winograd_out_fn)(const scnn_winograd *, const float *, int32_t, int32_t,
-                                          float, const float *, float *, const float *) noexcept nogil
+                                          float, const float *, float *, const float *,
+                                          float *) noexcept nogil
     ctypedef struct scnn_kernel:
         const char *name
         const char *op

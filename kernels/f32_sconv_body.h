@@ -152,7 +152,7 @@ INLINE uint64_t ISA(word_at)(const void *offset, uint64_t word)
 INLINE void ISA(add_products)(int rows, int vectors, const float *w, const vec *x, vec *sum)
 {
 #if FMA_ROWS
-    if (rows > 2 && (vectors == 2 || vectors == 3)) {
+    if (rows > 1 && vectors > 1) {
         vec_fma_row(vectors, w, x, sum);
         return;
     }
@@ -195,7 +195,7 @@ INLINE void ISA(add_entry)(int rows, int vectors, const float *w, const float *x
     do {                                                                    \
         const float *w = matrix.value + e * rows, *x = in;                  \
         for (; e + 4 <= end; e += 4) {                                      \
-            if (rows > 2)                                                   \
+            if (rows > 1)                                                   \
                 UNROLL for (int i = 0; i < 4 * rows; i += OF_LINE)          \
                     __builtin_prefetch(w + FETCH * rows + i);               \
             UNROLL for (int i = 0; i < 4; i++, w += rows, x += matrix.step) \
@@ -259,7 +259,7 @@ INLINE void ISA(sconv)(int rows, int vectors, const scnn_matrix *given, int32_t 
             SCONV_SINGLE(uint16_t)
         else if (rows == 1)
             SCONV_SINGLE(uint32_t)
-        else if (rows > 2 && matrix.step) /* offsets that rise evenly are not read at all */
+        else if (rows > 1 && matrix.step) /* offsets that rise evenly are not read at all */
             SCONV_BLOCK(AT_STEP);
         else if (matrix.offset_bytes == 2)
             SCONV_BLOCK(AT_SHORT);

@@ -309,10 +309,10 @@ typedef void (*scnn_spp_rows_fn)(const float *upper, const float *lower, float l
  * coefficients of a channel are (m + 2)² planes, `plane` apart, of one float a tile, row by row.
  *
  * in: rows first … first + rows - 1 of tiles of one input plane to coefficients; `in` points at the
- * first pixel. scratch: (m·rows + 3) · m · run + m · lanes floats, run = tiles + 1 rounded up to
- * whole vectors.
+ * first pixel. scratch: m · (m + 2) · ((rows + 1) · tiles + lanes) + m · (tiles + lanes + 1) floats.
  * out: coefficients to the pixels of one output plane; `out` and `residual` (or NULL: nothing is
- * added) point at the plane's first pixel. slope: of negative results; NULL: none. */
+ * added) point at the plane's first pixel. slope: of negative results; NULL: none. scratch:
+ * m² · (rows · tiles + lanes) floats. */
 typedef struct {
     int32_t m, tiles;
     int32_t height, width, pad_h, pad_w; /* of the input */
@@ -324,7 +324,7 @@ typedef void (*scnn_winograd_in_fn)(const scnn_winograd *winograd, const float *
                                     int32_t rows, float *out, float *scratch);
 typedef void (*scnn_winograd_out_fn)(const scnn_winograd *winograd, const float *in, int32_t first,
                                      int32_t rows, float bias, const float *slope, float *out,
-                                     const float *residual);
+                                     const float *residual, float *scratch);
 
 typedef struct {
     const char *name; /* f32_<op>_<rows>x<vectors>__<isa>, or f32_<op>__<isa> */

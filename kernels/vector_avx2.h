@@ -18,25 +18,42 @@ typedef __m256 vec;
 #define vec_if_negative(x, a, b) \
     _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ))
 
-/* sum[v] += *w · x[v] for two or three vectors, in this order: compilers mix the sums of one entry with those of
+/* sum[v] += *w · x[v] for two to five vectors, in this order: compilers mix the sums of one entry with those of
  * the next, put them where weights were, and then move twelve of them about among sixteen registers. */
 static inline __attribute__((always_inline)) void vec_fma_row(int vectors, const float *w,
                                                               const __m256 *x, __m256 *sum)
 {
     __m256 spread;
-    if (vectors == 3)
+    if (vectors == 2)
+        __asm__("vbroadcastss %3, %2\n\t"
+                "vfmadd231ps %4, %2, %0\n\t"
+                "vfmadd231ps %5, %2, %1"
+                : "+x"(sum[0]), "+x"(sum[1]), "=&x"(spread)
+                : "m"(*w), "x"(x[0]), "x"(x[1]));
+    else if (vectors == 3)
         __asm__("vbroadcastss %4, %3\n\t"
                 "vfmadd231ps %5, %3, %0\n\t"
                 "vfmadd231ps %6, %3, %1\n\t"
                 "vfmadd231ps %7, %3, %2"
                 : "+x"(sum[0]), "+x"(sum[1]), "+x"(sum[2]), "=&x"(spread)
                 : "m"(*w), "x"(x[0]), "x"(x[1]), "x"(x[2]));
+    else if (vectors == 4)
+        __asm__("vbroadcastss %5, %4\n\t"
+                "vfmadd231ps %6, %4, %0\n\t"
+                "vfmadd231ps %7, %4, %1\n\t"
+                "vfmadd231ps %8, %4, %2\n\t"
+                "vfmadd231ps %9, %4, %3"
+                : "+x"(sum[0]), "+x"(sum[1]), "+x"(sum[2]), "+x"(sum[3]), "=&x"(spread)
+                : "m"(*w), "x"(x[0]), "x"(x[1]), "x"(x[2]), "x"(x[3]));
     else
-        __asm__("vbroadcastss %3, %2\n\t"
-                "vfmadd231ps %4, %2, %0\n\t"
-                "vfmadd231ps %5, %2, %1"
-                : "+x"(sum[0]), "+x"(sum[1]), "=&x"(spread)
-                : "m"(*w), "x"(x[0]), "x"(x[1]));
+        __asm__("vbroadcastss %6, %5\n\t"
+                "vfmadd231ps %7, %5, %0\n\t"
+                "vfmadd231ps %8, %5, %1\n\t"
+                "vfmadd231ps %9, %5, %2\n\t"
+                "vfmadd231ps %10, %5, %3\n\t"
+                "vfmadd231ps %11, %5, %4"
+                : "+x"(sum[0]), "+x"(sum[1]), "+x"(sum[2]), "+x"(sum[3]), "+x"(sum[4]), "=&x"(spread)
+                : "m"(*w), "x"(x[0]), "x"(x[1]), "x"(x[2]), "x"(x[3]), "x"(x[4]));
 }
 
 static inline float vec_sum(__m256 a)

@@ -16,6 +16,8 @@ cdef class Winograd:
         2 or 4: a tile has m x m outputs.
     tiles_y, tiles_x : int
         Tiles of a map.
+    rows : int
+        Of tiles that are transformed at a time.
     pad : (int, int)
         Of the convolution; the input's own halo is not read.
     bias, slope : float32 ndarray of shape (outputs,); either may be None
@@ -26,22 +28,31 @@ cdef class Winograd:
     cdef scnn_winograd_in_fn scatter_kernel
     cdef scnn_winograd_out_fn gather_kernel
     cdef scnn_winograd geometry
-    cdef int tiles_y, lanes, taps
+    cdef int tiles_y, rows, taps
     cdef const float[::1] bias, slope
     cdef float[:, ::1] scratch
 
-    def __init__(self, str isa, int m, int tiles_y, int tiles_x, pad, const float[::1] bias,
-                 const float[::1] slope, float low, float high):
+    def __init__(self, str isa, int m, int tiles_y, int tiles_x, int rows, pad,
+                 const float[::1] bias, const float[::1] slope, float low, float high):
         cdef const scnn_kernel *kernel = find("winograd_in", isa)
-        self.scatter_kernel, self.lanes = <scnn_winograd_in_fn>kernel.run, kernel.lanes
+        self.scatter_kernel = <scnn_winograd_in_fn>kernel.run
         self.gather_kernel = <scnn_winograd_out_fn>find("winograd_out", isa).run
         self.geometry.m, self.geometry.tiles, self.tiles_y = m, tiles_x, tiles_y
         self.geometry.pad_h, self.geometry.pad_w = pad
         self.geometry.low, self.geometry.high = low, high
         self.taps, self.bias, self.slope = (m + 2) * (m + 2), bias, slope
-        self.scratch = np.empty((0, 1), np.float32)
-        if m not in (2, 4) or min(tiles_y, tiles_x) < 1 or not all(0 <= p < 3 for p in pad):
+        if m not in (2, 4) or min(tiles_y, tiles_x, rows) < 1 or not all(0 <= p < 3 for p in pad):
             raise KernelError("Winograd tiles have 2x2 or 4x4 outputs of a 3x3 kernel")
+        self.rows = min(rows, tiles_y)
+        pixels = m * m * (self.rows * tiles_x + kernel.lanes)
+        places = m * (m + 2) * ((self.rows + 1) * tiles_x + kernel.lanes)
+        size = max(pixels, places + m * (tiles_x + kernel.lanes + 1))
+        self.scratch = np.empty((0, size), np.float32)
+
+    cdef int make_scratch(self, int threads) except -1:
+        if self.scratch.shape[0] < threads:
+            self.scratch = np.zeros((threads, self.scratch.shape[1]), np.float32)
+        return 0
 
     cdef int check_band(self, Planes coefficients, int64_t channels, int first, int last,
                         int items) except -1:
@@ -66,13 +77,10 @@ cdef class Winograd:
         """
         cdef int64_t channel
         cdef scnn_winograd spec = self.geometry
-        cdef int run = (spec.tiles + self.lanes) // self.lanes * self.lanes
-        cdef int64_t size = ((spec.m * (last - first) + 3) * spec.m * run + spec.m * self.lanes)
         check(memory, src, items)
         check(target, dst, 1)
         self.check_band(dst, src.channels, first, last, items)
-        if self.scratch.shape[0] < threads or self.scratch.shape[1] < size:
-            self.scratch = np.zeros((threads, size), np.float32)
+        self.make_scratch(threads)
         spec.height, spec.width, spec.in_pitch = src.height, src.width, src.pitch
         spec.plane = dst.channels // self.taps * dst.plane
         cdef const float *x = &memory[0] + src.at + src.lead
@@ -91,7 +99,7 @@ cdef class Winograd:
                               float *y, int first, int last, int thread) noexcept nogil:
         cdef int row = first, end
         while row < last:
-            end = min(last, (row // self.tiles_y + 1) * self.tiles_y)
+            end = min(row + self.rows, min(last, (row // self.tiles_y + 1) * self.tiles_y))
             self.scatter_kernel(spec, x + row // self.tiles_y * x_item, row % self.tiles_y,
                                 end - row, y + <int64_t>(row - first) * spec.tiles,
                                 &self.scratch[thread, 0])
@@ -121,6 +129,7 @@ cdef class Winograd:
                 or (self.bias is not None and self.bias.shape[0] != dst.channels)
                 or (self.slope is not None and self.slope.shape[0] != dst.channels)):
             raise KernelError("Winograd tiles do not cover their result")
+        self.make_scratch(threads)
         if residual is not None:
             check(target, residual, items)
             if (residual.plane, residual.lead, residual.pitch) != (dst.plane, dst.lead, dst.pitch):
@@ -134,25 +143,26 @@ cdef class Winograd:
             with nogil:
                 for channel in range(dst.channels):
                     self.gather_channel(&spec, channel, x + channel * src.plane, y, dst, added,
-                                        added_item, first, last)
+                                        added_item, first, last, 0)
         else:
             for channel in prange(dst.channels, nogil=True, num_threads=threads, schedule="static"):
                 self.gather_channel(&spec, channel, x + channel * src.plane, y, dst, added,
-                                    added_item, first, last)
+                                    added_item, first, last, threadid())
 
     cdef void gather_channel(self, const scnn_winograd *spec, int64_t channel, const float *x,
                              float *y, Planes dst, const float *added, int64_t added_item,
-                             int first, int last) noexcept nogil:
+                             int first, int last, int thread) noexcept nogil:
         cdef int row = first, end
         cdef int64_t item, plane = channel * dst.plane
         while row < last:
             item = row // self.tiles_y
-            end = min(last, <int>(item + 1) * self.tiles_y)
+            end = min(row + self.rows, min(last, <int>(item + 1) * self.tiles_y))
             if row % self.tiles_y == 0:
                 zero_halo(y + item * dst.item + plane, dst)
             self.gather_kernel(spec, x + <int64_t>(row - first) * spec.tiles, row % self.tiles_y,
                                end - row, self.bias[channel] if self.bias is not None else 0,
                                &self.slope[channel] if self.slope is not None else NULL,
                                y + item * dst.item + plane + dst.lead,
-                               added + item * added_item + plane if added != NULL else NULL)
+                               added + item * added_item + plane if added != NULL else NULL,
+                               &self.scratch[thread, 0])
             row = end

@@ -68,6 +68,7 @@ def bound(weights, x, pad, group):
         ((2, 96, 16, 16), 34, (2, 0), 2),
         ((1, 48, 3, 70), 5, (1, 1), 1),
         ((1, 48, 1, 1), 3, (1, 1), 1),
+        ((4, 49, 7, 7), 5, (1, 1), 1),
     ],
     ids=str,
 )
@@ -102,6 +103,8 @@ def test_bands_and_threads_change_no_bit(m, monkeypatch):
     x = rng.standard_normal((3, 64, 21, 18)).astype(np.float32)
     whole = convolve(weights, x, (1, 1), m)
     assert np.array_equal(whole, convolve(weights, x, (1, 1), m, threads=3))
+    monkeypatch.setattr(winograd, "TOGETHER", 20)
+    assert np.array_equal(whole, convolve(weights, x, (1, 1), m))
     monkeypatch.setattr(winograd, "BAND_BYTES", 1)
     monkeypatch.setattr(winograd, "BAND_SHARE", 0)
     assert np.array_equal(whole, convolve(weights, x, (1, 1), m, threads=2))
@@ -195,7 +198,7 @@ def test_channels_that_its_filters_ignore_are_not_computed_and_may_hold_anything
 
 
 def test_coefficients_outside_their_memory_are_refused():
-    transform = _kernels.Winograd(ISAS[0], 4, 2, 2, (1, 1), None, None, -np.inf, np.inf)
+    transform = _kernels.Winograd(ISAS[0], 4, 2, 2, 2, (1, 1), None, None, -np.inf, np.inf)
     memory = np.zeros(600, np.float32)
     source = _kernels.Planes(0, 1, 8, 8, 8, 0, 64)
     with pytest.raises(KernelError, match="band"):

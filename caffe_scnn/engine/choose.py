@@ -81,7 +81,7 @@ class Candidates:
 
     def _tile(self, costs: Costs, size: Int64) -> NDArray[np.float64]:
         """Predict the cycles of all blocks of one tile of ``size`` vectors."""
-        pixels = 4 * self.shape.channels / self.parts * (size * self.lanes + self.shape.span)
+        pixels = 4 * self.shape.channels / self.parts * self.shape.pixels(size * self.lanes)
         near = costs.near + costs.crossing * (self.shape.span > 0)
         arithmetic = self.rows * size * costs.multiply_add
         loads = size * near + self.rows * costs.broadcast

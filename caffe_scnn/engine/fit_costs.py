@@ -248,7 +248,10 @@ class Scene:
         self.run = Run(size, size, source.pitch, target.pitch)
         self.patches = Patches.of(tap.ravel(), source.pitch, source.plane)
         panel = self.patches.shape(channels) if kernel > 1 else None
-        self.shape = Shape(self.run.size, channels, int(np.ptp(tap)), panel=panel)
+        span, across = int(np.ptp(tap)), kernel - 1
+        self.shape = Shape(
+            self.run.size, channels, span, panel=panel, rows=kernel, across=across
+        )
         self.base = -(pad * source.pitch + pad)
         self.planes: tuple[Planes, Planes] = source.planes(), target.planes()
 
@@ -395,6 +398,8 @@ def _joined(measured: Sequence[Measured]) -> Candidates:
             column(lambda t: t.shape.run),
             column(lambda t: t.shape.channels),
             column(lambda t: t.shape.span),
+            rows=column(lambda t: t.shape.rows),
+            across=column(lambda t: t.shape.across),
         ),
         measured[0].tiles.lanes,
     )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from caffe_scnn.engine.costs import CACHED_BYTES, SURPRISE, PanelCosts
 from caffe_scnn.engine.tile import (
+    FLOATS_OF_LINE,
     MOST_PARTS,
     Int64,
     PanelShape,
@@ -21,7 +22,6 @@ from caffe_scnn.engine.tile import (
 # Bytes of the sums of a group of output channels between two parts, which stay in the second-level
 # cache: each group fills panels of its own.
 SUMS = 1 << 19
-FLOATS_OF_LINE = 16
 # Blocks may hold so many times the pixels of a map, in all.
 WASTED = 1.5
 # How much longer panels take where threads share a layer: each waits for what the other one wrote

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ Int64 = NDArray[np.int64]
 MOST_PARTS = 256  # that the input channels of a kernel are cut into (MAX_PARTS of the kernels)
 # Tiles for each thread from which on it does not matter that some get one more.
 MANY_TILES = 8
+FLOATS_OF_LINE = 16
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ class Shape:
         Cycles more that a vector's store takes, for the place where it goes.
     panel : PanelShape, optional
         None: all loads are aligned, and there is nothing to gain by panels.
+    rows : float
+        Rows of the map in which taps of one channel lie; infinite: they may lie anywhere.
+    across : int
+        Positions between the first and the last tap of one of them.
     """
 
     run: int
@@ -57,6 +63,16 @@ class Shape:
     span: int
     placed: float = 0
     panel: PanelShape | None = None
+    rows: float = math.inf
+    across: int = 0
+
+    def pixels(self, size: Int64 | int) -> Any:
+        """Return how many pixels of a channel the cache keeps for a tile of ``size`` of them.
+
+        Rows of taps that lie farther apart than a tile is long share no cache lines.
+        """
+        apart = self.rows * (np.asarray(size) + self.across + FLOATS_OF_LINE)
+        return np.minimum(size + self.span, apart)
 
 
 @dataclass(frozen=True)

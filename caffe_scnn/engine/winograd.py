@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from caffe_scnn.engine.choose import rank_tiles
+from caffe_scnn.engine.machine import cache_bytes
 from caffe_scnn.engine.nodes import WINOGRAD, Form, Node
-from caffe_scnn.engine.packing import LONG_VECTOR
 from caffe_scnn.engine.tensor import ALIGNMENT, Float32
 from caffe_scnn.engine.tile import Shape, Tile
 from caffe_scnn.layers.base import ConvolutionSpec
@@ -41,13 +41,13 @@ LEAST_PRODUCTS = {2: 9 * 16, 4: 9 * 48}
 # every band reads again.
 BAND_BYTES = 1 << 20
 BAND_SHARE = 0.25
+# Tiles that are transformed together, in whole rows: so many pixels stay in the first-level cache.
+TOGETHER = 160
 # Cycles of the transforms of one vector of tiles of a channel, in the measure of ``costs.COSTS``.
-SCATTER = {2: 170.0, 4: 600.0}
-GATHER = {2: 85.0, 4: 330.0}
-# How much longer they take with short vectors, which have half as many registers.
-FEW_REGISTERS = 1.25
+SCATTER = {2: 190.0, 4: 460.0}
+GATHER = {2: 80.0, 4: 335.0}
 NEAR_WEIGHTS = 1 << 19  # bytes of weights that stay in the second-level cache
-FAR_BYTES = 10.0  # of weights from beyond it, a cycle
+FAR_BYTES = 10.0  # that come from beyond it, or go there, a cycle
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,11 @@ class Bands:
     def width(self) -> int:
         """Tiles of a band."""
         return self.band * self.tiles_x
+
+    @property
+    def together(self) -> int:
+        """Rows of tiles that are transformed together; a band's last ones may be fewer."""
+        return min(self.band, self.tiles_y, max(1, TOGETHER // self.tiles_x))
 
     @property
     def plane(self) -> int:
@@ -157,11 +162,12 @@ def _cycles(node: Node, spec: ConvolutionSpec, m: int, isa: str) -> float:
     bands = Bands.of(node, m)
     tile = product_tile(spec, bands, isa)
     coefficients = (m + 2) ** 2
-    far = max(0, 4 * coefficients * outputs * per_group - NEAR_WEIGHTS) / FAR_BYTES
-    vectors = bands.rows * -(-bands.tiles_x // tile.lanes)
+    far = max(0, 4 * coefficients * outputs * per_group - NEAR_WEIGHTS)
+    band = 4 * coefficients * (channels + outputs) * bands.width
+    far += 2 * max(0, band - cache_bytes(2))  # written, and read again
+    vectors = bands.rows / bands.together * -(-bands.together * bands.tiles_x // tile.lanes)
     transforms = vectors * (channels * SCATTER[m] + outputs * GATHER[m])
-    transforms *= FEW_REGISTERS if tile.lanes < LONG_VECTOR else 1
-    return float(bands.count * (coefficients * tile.cycles + far) + transforms)
+    return float(bands.count * (coefficients * tile.cycles + far / FAR_BYTES) + transforms)
 
 
 def product_tile(spec: ConvolutionSpec, bands: Bands, isa: str) -> Tile:

@@ -80,7 +80,8 @@ class Matrix:
         order = np.argsort(tap)
         rows = Run(target.height, target.width, planes.pitch, target.pitch)
         run = _run(planes, target)
-        span = int(np.ptp(tap % planes.plane))  # of phases, each has a plane
+        place = tap % planes.plane  # of phases, each has a plane
+        span, (row, column) = int(np.ptp(place)), np.divmod(place, planes.pitch)
         placed = store_cycles(run.width, run.pitch, run.out_pitch)
         patches = Patches.of(tap[order], planes.pitch, planes.plane)
         channels = spec.group * spec.weights.shape[1]
@@ -91,7 +92,15 @@ class Matrix:
             _taps(spec, tap[order], planes),
             run,
             rows,
-            Shape(run.size, planes.channels, span, placed, held if span else None),
+            Shape(
+                run.size,
+                planes.channels,
+                span,
+                placed,
+                held if span else None,
+                len(np.unique(row)),
+                int(np.ptp(column)),
+            ),
             patches,
             0 if strided else -(spec.pad[0] * planes.pitch + spec.pad[1]),
             planes.plane,

@@ -47,6 +47,7 @@ class WinogradOp(Op):
             m,
             self.bands.tiles_y,
             self.bands.tiles_x,
+            self.bands.together,
             spec.pad,
             finish.bias,
             slope,
