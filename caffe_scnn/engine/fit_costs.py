@@ -249,9 +249,7 @@ class Scene:
         self.patches = Patches.of(tap.ravel(), source.pitch, source.plane)
         panel = self.patches.shape(channels) if kernel > 1 else None
         span, across = int(np.ptp(tap)), kernel - 1
-        self.shape = Shape(
-            self.run.size, channels, span, panel=panel, rows=kernel, across=across
-        )
+        self.shape = Shape(self.run.size, channels, span, panel=panel, rows=kernel, across=across)
         self.base = -(pad * source.pitch + pad)
         self.planes: tuple[Planes, Planes] = source.planes(), target.planes()
 

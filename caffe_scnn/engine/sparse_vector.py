@@ -2,9 +2,9 @@
 
 The hybrid format of Bell and Garland (SC 2009): a regular part whose rows advance side by side
 (ELLPACK, in slices of 16 rows and windows of columns), and rows of what is left. Rows find their
-inputs anywhere in the cache; the regular part has those of a window in registers, where a permutation
-finds them (AVX-512, 128 columns), or in the first-level cache (256 columns). Together 5.3 to 6.2 bytes
-a non-zero at densities of 26 to 10 %.
+inputs anywhere in the cache; the regular part has those of a window in registers, where a
+permutation finds them (AVX-512, 128 columns), or in the first-level cache (256 columns). Together
+5.3 to 6.2 bytes a non-zero at densities of 26 to 10 %.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from caffe_scnn import _kernels
 from caffe_scnn.engine.tensor import Float32
 
 ROWS = 16  # SCNN_ELL_ROWS
-# Rows for which a step of all sixteen costs no more than their entries one by one, by the columns of
-# a window: where a permutation finds the inputs, and where loads do.
+# Rows for which a step of all sixteen costs no more than their entries one by one, by the columns
+# of a window: where a permutation finds the inputs, and where loads do.
 LEAST_FILLED = {128: 4, 256: 8}
 MOST_STEPS = 255
 LEAST_STEPS = 6  # that are worth loading a window for
