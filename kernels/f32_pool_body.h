@@ -258,13 +258,13 @@ INLINE void ISA(same_pool)(const scnn_pool *pool, const float *in, float *out, i
 INLINE void ISA(pool)(const scnn_pool *pool, const float *in, float *out, float *scratch, int max)
 {
     int begin, end;
-    ISA(interior)(pool, &begin, &end);
-    if (pool->stride_w > 2)
-        begin = end = 0;
     if (pool->kernel_w == 3 && pool->stride_w == 1 && pool->pad_w == 1 && pool->out_width == pool->width) {
         ISA(same_pool)(pool, in, out, max);
         return;
     }
+    ISA(interior)(pool, &begin, &end);
+    if (pool->stride_w > 2)
+        begin = end = 0;
     for (int y = 0; y < pool->out_height; y++) {
         const ISA(window_rows) rows = ISA(rows_of)(pool, y);
         const float share = 1.0f / (float)(rows.height * pool->kernel_w);

@@ -94,39 +94,32 @@ static inline void vec_store_lanes(float *p, uint32_t mask, __m256 a)
 }
 #define vec_load_lanes(p, mask) _mm256_maskload_ps(p, lanes_of(mask))
 
-/* Lane i is number index[i] of some values. One load and one insertion for each: a gather takes 1.7 times as long on
- * AMD's processors. */
-static inline __attribute__((always_inline)) __m128 vec_four(const float *values, uint32_t a, uint32_t b,
-                                                             uint32_t c, uint32_t d)
+/* Four of some values: those whose numbers lie in the word, so many bits each. */
+static inline __attribute__((always_inline)) __m128 vec_four(const float *values, uint64_t word, int bits)
 {
-    __m128 found = _mm_load_ss(values + a);
-    found = _mm_insert_ps(found, _mm_load_ss(values + b), 0x10);
-    found = _mm_insert_ps(found, _mm_load_ss(values + c), 0x20);
-    return _mm_insert_ps(found, _mm_load_ss(values + d), 0x30);
-}
-static inline __attribute__((always_inline)) __m256 vec_gather_u16(const float *values, const uint16_t *index)
-{
-    uint64_t i, j;
-    memcpy(&i, index, 8);
-    memcpy(&j, index + 4, 8);
-    const __m128 low = vec_four(values, (uint16_t)i, (uint16_t)(i >> 16), (uint16_t)(i >> 32), i >> 48);
-    const __m128 high = vec_four(values, (uint16_t)j, (uint16_t)(j >> 16), (uint16_t)(j >> 32), j >> 48);
-    return _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
+    const uint64_t one = (1u << bits) - 1;
+    __m128 found = _mm_load_ss(values + (word & one));
+    found = _mm_insert_ps(found, _mm_load_ss(values + (word >> bits & one)), 0x10);
+    found = _mm_insert_ps(found, _mm_load_ss(values + (word >> 2 * bits & one)), 0x20);
+    return _mm_insert_ps(found, _mm_load_ss(values + (word >> 3 * bits & one)), 0x30);
 }
 
-/* Any values that lie side by side, and a vector of some: lane i is number index[i] of them. */
+/* Lane i is number index[i] of some values. One load and one insertion for each: a gather takes 1.7 times as long on
+ * AMD's processors. */
+static inline __attribute__((always_inline)) __m256 vec_numbered(const float *values, const void *index, int bits)
+{
+    uint64_t low = 0, high = 0;
+    memcpy(&low, index, bits / 2);
+    memcpy(&high, (const char *)index + bits / 2, bits / 2);
+    const __m256 half = _mm256_castps128_ps256(vec_four(values, low, bits));
+    return _mm256_insertf128_ps(half, vec_four(values, high, bits), 1);
+}
+#define vec_gather_u16(values, index) vec_numbered(values, index, 16)
+
+/* Any values that lie side by side, and a vector of some. */
 typedef const float *vec_window;
 #define vec_window_at(values, count) (values)
-static inline __attribute__((always_inline)) __m256 vec_pick(const float *values, int count,
-                                                             const uint8_t *index)
-{
-    uint32_t i, j;
-    memcpy(&i, index, 4);
-    memcpy(&j, index + 4, 4);
-    const __m128 low = vec_four(values, (uint8_t)i, (uint8_t)(i >> 8), (uint8_t)(i >> 16), i >> 24);
-    const __m128 high = vec_four(values, (uint8_t)j, (uint8_t)(j >> 8), (uint8_t)(j >> 16), j >> 24);
-    return _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
-}
+#define vec_pick(window, count, index) vec_numbered(window, index, 8)
 #define vec_keep(lanes, a) _mm256_and_ps(a, _mm256_castsi256_ps(lanes))
 #define vec_permute(order, a)      \
     _mm256_permutevar8x32_ps(a, _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(order))))
